@@ -1,0 +1,61 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The rooms and the arrows between them are explained in Specs/architecture.md; the targets make the compiler hold them.
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .treatAllWarnings(as: .error),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: strict)
+}
+
+func library(_ name: String, pkgConfig: String, apt: String) -> Target {
+  .systemLibrary(name: name, path: "Sources/C/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let package = Package(
+  name: "NASSync",
+  products: [
+    .library(name: "NASSyncClient", targets: ["NASSync"]),
+    .executable(name: "nassync", targets: ["nassync"]),
+  ],
+  targets: [
+    library("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+    library("CLibSSH2", pkgConfig: "libssh2", apt: "libssh2-1-dev"),
+    library("CLibCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
+    library("CFYAML", pkgConfig: "libfyaml", apt: "libfyaml-dev"),
+    .target(name: "CLinux", path: "Sources/C/CLinux"),
+
+    room("SyncModel", []),
+    room("Executors", ["CLinux"]),
+    room("SQLite", ["CSQLite"]),
+    room("Digests", ["CLibCrypto", "SyncModel"]),
+    room("Configuration", ["CFYAML", "SyncModel"]),
+    room("Intake", ["CLinux", "SyncModel"]),
+    room("Gate", ["CLinux", "SyncModel", "Intake", "Executors"]),
+    room("JobQueue", ["CLinux", "SyncModel", "SQLite", "Executors", "Digests"]),
+    room("Bandwidth", ["SyncModel"]),
+    room("Transport", ["SyncModel"]),
+    room("TransportSFTP", ["CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
+    room("Verification", ["SyncModel", "Digests", "Transport"]),
+    room(
+      "NASSync",
+      [
+        "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
+        "TransportSFTP", "Verification", "CLinux",
+      ]),
+    room("NASSyncCLI", ["NASSync"]),
+    .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
+
+    .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
+    tests("SyncModelTests", ["SyncModel", "Executors"]),
+  ]
+)

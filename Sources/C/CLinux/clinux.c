@@ -1,0 +1,56 @@
+#define _GNU_SOURCE
+#include "clinux.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int clinux_open_beneath(int dirfd, const char *path, int flags, mode_t mode) {
+  struct open_how how;
+  memset(&how, 0, sizeof how);
+  how.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC);
+  how.mode = mode;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+  for (;;) {
+    long r = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+    if (r >= 0 || (errno != EINTR && errno != EAGAIN)) return (int)r;
+  }
+}
+int clinux_openat(int dirfd, const char *path, int flags, mode_t mode) {
+  int r;
+  do r = openat(dirfd, path, flags | O_CLOEXEC, mode);
+  while (r < 0 && errno == EINTR);
+  return r;
+}
+int clinux_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+static int set_lock(int fd, int type, int wait) {
+  struct flock l;
+  memset(&l, 0, sizeof l);
+  l.l_type = (short)type;
+  l.l_whence = SEEK_SET;
+  int r;
+  do r = fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);
+  while (r < 0 && errno == EINTR);
+  return r;
+}
+int clinux_lock_exclusive(int fd, int wait) { return set_lock(fd, F_WRLCK, wait); }
+int clinux_unlock(int fd) { return set_lock(fd, F_UNLCK, 0); }
+int clinux_set_nonblocking(int fd) {
+  int f = fcntl(fd, F_GETFL);
+  return f < 0 ? -1 : fcntl(fd, F_SETFL, f | O_NONBLOCK);
+}
+int clinux_rename_noreplace(int od, const char *op, int nd, const char *np) {
+  return renameat2(od, op, nd, np, RENAME_NOREPLACE);
+}
+void clinux_name_thread(const char *name) {
+  char short_name[16];
+  snprintf(short_name, sizeof short_name, "%s", name);
+  pthread_setname_np(pthread_self(), short_name);
+}
+int clinux_o_path(void) { return O_PATH; }
+int clinux_o_tmpfile(void) { return O_TMPFILE; }

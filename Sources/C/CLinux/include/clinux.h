@@ -1,0 +1,26 @@
+/* GNU and Linux calls that `import Glibc` hides or that are variadic. */
+#ifndef NASSYNC_CLINUX_H
+#define NASSYNC_CLINUX_H
+#include <stdint.h>
+#include <sys/types.h>
+
+/* openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV: the name cannot leave
+   the folder `dirfd`. Returns a descriptor, or -1 with errno set. ENOSYS: a kernel before 5.6. */
+int clinux_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
+/* openat(2), which is variadic. */
+int clinux_openat(int dirfd, const char *path, int flags, mode_t mode);
+/* A non-blocking, close-on-exec eventfd. */
+int clinux_eventfd(void);
+/* fcntl(F_OFD_SETLK): a write lock on the whole file, owned by the open file description. wait == 0: EAGAIN when taken. */
+int clinux_lock_exclusive(int fd, int wait);
+int clinux_unlock(int fd);
+/* O_NONBLOCK on. */
+int clinux_set_nonblocking(int fd);
+/* renameat2(2) with RENAME_NOREPLACE. */
+int clinux_rename_noreplace(int olddir, const char *oldpath, int newdir, const char *newpath);
+/* Names the calling thread, at most 15 bytes. */
+void clinux_name_thread(const char *name);
+/* O_ constants that are not imported. */
+int clinux_o_path(void);
+int clinux_o_tmpfile(void);
+#endif

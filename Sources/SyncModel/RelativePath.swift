@@ -1,0 +1,78 @@
+/// A path below a run's root (or below a destination's root): the exact bytes of its segments, none of which can climb.
+///
+/// File names are bytes. Swift's `String` compares by canonical equivalence, so two names that differ only in normalisation form
+/// would be one key; this type compares bytes. Order is that of the bytes, as the manifest's.
+public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStringConvertible {
+  /// The segments joined by `/`, without a leading or trailing one. Never empty.
+  public let bytes: [UInt8]
+
+  /// Why a sequence of bytes is no relative path.
+  public enum Invalid: Error, Hashable, Sendable {
+    /// No bytes, or a leading, trailing or doubled `/`.
+    case emptySegment
+    /// A segment `.` or `..`.
+    case traversal
+    /// A NUL byte, which no file system can hold.
+    case nul
+  }
+
+  /// - Throws: `Invalid` where the bytes could leave the root or name nothing.
+  public init(bytes: [UInt8]) throws(Invalid) {
+    if bytes.contains(0) { throw .nul }
+    for segment in bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false) {
+      if segment.isEmpty { throw .emptySegment }
+      if segment.elementsEqual([0x2e]) || segment.elementsEqual([0x2e, 0x2e]) { throw .traversal }
+    }
+    self.bytes = bytes
+  }
+
+  /// - Throws: `Invalid`, as `init(bytes:)`.
+  public init(_ string: String) throws(Invalid) { try self.init(bytes: Array(string.utf8)) }
+
+  private init(trusted bytes: [UInt8]) { self.bytes = bytes }
+
+  /// The names between the slashes.
+  public var segments: [ArraySlice<UInt8>] { bytes.split(separator: UInt8(ascii: "/")) }
+
+  /// The last name.
+  public var lastSegment: ArraySlice<UInt8> { segments.last ?? [] }
+
+  /// The folder that holds this, nil at the top.
+  public var parent: RelativePath? {
+    guard let slash = bytes.lastIndex(of: UInt8(ascii: "/")) else { return nil }
+    return RelativePath(trusted: Array(bytes[..<slash]))
+  }
+
+  /// This path with another below it.
+  public func appending(_ other: RelativePath) -> RelativePath {
+    RelativePath(trusted: bytes + [UInt8(ascii: "/")] + other.bytes)
+  }
+
+  /// Whether this is `folder` or lies below it.
+  public func isWithin(_ folder: RelativePath) -> Bool {
+    bytes.starts(with: folder.bytes) && (bytes.count == folder.bytes.count || bytes[folder.bytes.count] == UInt8(ascii: "/"))
+  }
+
+  /// The path as text where its bytes are UTF-8, else nil.
+  public var string: String? { String(validating: bytes, as: UTF8.self) }
+
+  /// Safe to show: see `displayText(of:)`.
+  public var description: String { displayText(of: bytes) }
+
+  public static func < (left: RelativePath, right: RelativePath) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    let text = try container.decode(String.self)
+    do {
+      try self.init(text)
+    } catch {
+      throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a path inside the run: \(text)")
+    }
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(string ?? description)
+  }
+}

@@ -1,0 +1,212 @@
+public import SyncModel
+
+/// What the thing at a remote path is, as a listing that does not follow symbolic links says.
+public struct RemoteEntry: Hashable, Sendable {
+  /// The kinds that matter to a run.
+  public enum Kind: String, Hashable, Sendable { case file, folder, symlink, other }
+
+  /// The name in its folder: the exact bytes the server sent, checked to be one segment.
+  public let name: RelativePath
+  public let kind: Kind
+  /// Bytes, of a file.
+  public let size: UInt64
+  /// Seconds since 1970, where the server says.
+  public let modified: Int64?
+
+  public init(name: RelativePath, kind: Kind, size: UInt64, modified: Int64?) {
+    self.name = name
+    self.kind = kind
+    self.size = size
+    self.modified = modified
+  }
+}
+
+/// What one destination can do, found by asking it.
+public struct TransportCapabilities: Hashable, Sendable, Codable {
+  /// What the server calls itself, escaped for display.
+  public var server: String
+  /// A folder is published by one rename that refuses to replace anything.
+  public var atomicPublish: Bool
+  /// A file may be replaced by a rename.
+  public var atomicReplace: Bool
+  /// A file can be written further after an interruption.
+  public var resumesFiles: Bool
+  /// `flush(durable:)` reaches the NAS's disk.
+  public var durableFlush: Bool
+  /// Free space can be asked for.
+  public var reportsFreeSpace: Bool
+  /// Symbolic links can be made.
+  public var symlinks: Bool
+  /// Bytes that one `write` carries best.
+  public var preferredWriteSize: Int
+
+  public init(
+    server: String, atomicPublish: Bool, atomicReplace: Bool, resumesFiles: Bool, durableFlush: Bool, reportsFreeSpace: Bool,
+    symlinks: Bool, preferredWriteSize: Int
+  ) {
+    self.server = server
+    self.atomicPublish = atomicPublish
+    self.atomicReplace = atomicReplace
+    self.resumesFiles = resumesFiles
+    self.durableFlush = durableFlush
+    self.reportsFreeSpace = reportsFreeSpace
+    self.symlinks = symlinks
+    self.preferredWriteSize = preferredWriteSize
+  }
+}
+
+/// A file being written, known to the session that opened it only.
+public struct UploadHandle: Hashable, Sendable {
+  public let id: UInt64
+  public let path: RemotePath
+  public init(id: UInt64, path: RemotePath) {
+    self.id = id
+    self.path = path
+  }
+}
+
+/// One connection to a destination. The contract every driver keeps, and `TransportConformance` tests:
+///
+/// - Each method does one bounded piece of work and either completes or throws `TransportError` within the driver's own progress
+///   deadline; none sleeps and tries again, and none waits for bandwidth.
+/// - Methods may be called from many tasks at once; the driver keeps many requests in flight.
+/// - Nothing is overwritten unless the method's name says so. A method that was interrupted may be called again: making a folder that
+///   exists, removing what is gone and uploading a staged file again all succeed.
+/// - After an error with `sessionLost` every call throws; the caller closes the session and opens another.
+/// - Names are bytes. Nothing is interpreted by a shell, no symbolic link on the NAS is followed when listing or removing.
+public protocol TransportSession: AnyObject, Sendable {
+  /// What this destination can do. Constant over the session's life.
+  var capabilities: TransportCapabilities { get }
+
+  /// Makes a folder and the ones above it up to the root. One that exists is fine; a file in the way is `alreadyExists`.
+  /// The root itself is never made: where it is missing, `failure` of kind `misconfigured`.
+  func makeFolder(_ path: RemotePath) async throws(TransportError)
+
+  /// What is there, nil for nothing. Symbolic links are not followed.
+  func entry(at path: RemotePath) async throws(TransportError) -> RemoteEntry?
+
+  /// The folder's entries in any order, without `.` and `..`. Bounded: a server that lists without end is a `protocol` failure.
+  func list(_ folder: RemotePath) async throws(TransportError) -> [RemoteEntry]
+
+  /// Writes a whole small file (at most `preferredWriteSize` bytes is best) under a name in a staging folder, replacing a former
+  /// attempt; returns once the server has acknowledged every part. The burst (open, write, times, close) takes as few round trips as possible.
+  func put(_ content: [UInt8], at path: RemotePath, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError)
+
+  /// Opens a file in a staging folder for writing; one that exists keeps its bytes before `offset` and is cut there.
+  /// - Throws: `failure(.protocol)` where the file is shorter than `offset`.
+  func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle
+
+  /// Takes bytes into the window of requests in flight and returns as soon as there is room: errors of earlier writes are thrown
+  /// here or by `flush`.
+  func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError)
+
+  /// Returns once every byte written so far is acknowledged and, where `durable` and the destination can, on its disk.
+  func flush(_ handle: UploadHandle, durable: Bool) async throws(TransportError)
+
+  /// Flushes, sets the times and permission bits, closes.
+  func finishUpload(_ handle: UploadHandle, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError)
+
+  /// Closes without a promise. Never throws: it is called on the way out of a failure.
+  func abandonUpload(_ handle: UploadHandle) async
+
+  /// Reads a file from an offset to its end, calling `body` with successive chunks in order. Reads ahead within a bounded window.
+  /// - Throws: what `body` throws is rethrown after the file is closed.
+  func download(
+    _ path: RemotePath, from offset: UInt64, _ body: @Sendable ([UInt8]) async throws(SyncFailure) -> Void
+  ) async throws(TransportError)
+
+  /// Makes a symbolic link with the exact target bytes; an equal one that exists is fine.
+  func makeSymlink(at path: RemotePath, target: [UInt8]) async throws(TransportError)
+
+  /// The target of a symbolic link.
+  func symlinkTarget(of path: RemotePath) async throws(TransportError) -> [UInt8]
+
+  /// Sets a file's or folder's modification time, seconds since 1970.
+  func setModified(_ path: RemotePath, to seconds: Int64) async throws(TransportError)
+
+  /// Renames a file or a folder with all that is in it, in one step. `alreadyExists` where the new name is taken.
+  func publish(_ path: RemotePath, as final: RemotePath) async throws(TransportError)
+
+  /// Renames a file over another in one step.
+  func replace(_ path: RemotePath, over final: RemotePath) async throws(TransportError)
+
+  /// Removes a file or a symbolic link; one that is gone is fine.
+  func removeFile(_ path: RemotePath) async throws(TransportError)
+
+  /// Removes a folder and all below it, following no link; one that is gone is fine.
+  func removeTree(_ path: RemotePath) async throws(TransportError)
+
+  /// Bytes that this user may still write there; nil where the destination does not say.
+  func freeSpace(at path: RemotePath) async throws(TransportError) -> UInt64?
+
+  /// Makes every call in flight throw at once (`failure(.interrupted)`), from any thread, without waiting for anything.
+  nonisolated func interrupt()
+
+  /// Ends the session in order. Idempotent; never throws.
+  func close() async
+}
+
+/// Hashes files on the destination itself.
+public protocol RemoteHasher: AnyObject, Sendable {
+  /// Digests of all the files, in one go where the destination allows. A file that is not there, or that the far side could not read, has no
+  /// entry in the result. `progress` is called with the number of files done.
+  /// - Throws: `TransportError` where the answer is not exactly what was asked: a partly understood answer is no answer.
+  func digests(
+    of paths: [RemotePath], progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest]
+
+  /// What `digests` produces: `.server`, or `.store`.
+  var evidence: Evidence { get }
+
+  nonisolated func interrupt()
+  func close() async
+}
+
+/// A kind of destination with its settings: makes sessions.
+public protocol TransportDriver: Sendable {
+  /// The address for people: `sftp://user@host:22/root`, without secrets.
+  var address: String { get }
+
+  /// Opens a session. Cancellation of the task interrupts it.
+  func connect() async throws(TransportError) -> any TransportSession
+
+  /// A hasher where the destination has one, proven on a probe file under `root`'s staging area; nil where only read-back is possible.
+  /// The answer of the probe is kept for the driver's life.
+  func makeHasher() async throws(TransportError) -> (any RemoteHasher)?
+
+  /// Asks the destination everything `nassync check` shows.
+  func probe() async throws(TransportError) -> DestinationProbe
+}
+
+/// What `nassync check` shows of a destination.
+public struct DestinationProbe: Hashable, Sendable, Codable {
+  /// One question and its answer.
+  public struct Line: Hashable, Sendable, Codable {
+    /// Whether the answer is good, a limitation that the program works around, or a fault that a person must mend.
+    public enum Grade: String, Hashable, Sendable, Codable { case good, limited, bad }
+    /// Stable key in snake case, for `--json`.
+    public let name: String
+    public let grade: Grade
+    /// One sentence.
+    public let detail: String
+    public init(name: String, grade: Grade, detail: String) {
+      self.name = name
+      self.grade = grade
+      self.detail = detail
+    }
+  }
+  public var capabilities: TransportCapabilities
+  /// The best evidence that verification will give here.
+  public var evidence: Evidence
+  /// Bytes free, where the destination says.
+  public var freeSpace: UInt64?
+  /// Everything asked, in the order asked.
+  public var lines: [Line]
+
+  public init(capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, lines: [Line]) {
+    self.capabilities = capabilities
+    self.evidence = evidence
+    self.freeSpace = freeSpace
+    self.lines = lines
+  }
+}
