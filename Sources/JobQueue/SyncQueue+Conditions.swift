@@ -45,14 +45,17 @@ extension SyncQueue {
   }
 
   /// The destination answered.
-  package func clearOutage(_ destination: String) throws(SyncFailure) {
+  /// - Returns: Whether it had been out.
+  @discardableResult
+  package func clearOutage(_ destination: String) throws(SyncFailure) -> Bool {
     let known = try read { (connection) throws(SQLiteError) in
       try connection.first("SELECT 1 FROM outage WHERE destination = ?1", [.text(destination)]) { _ in true }
     }
-    guard known == true else { return }
+    guard known == true else { return false }
     try write { (connection) throws(QueueError) in
       do throws(SQLiteError) { try connection.run("DELETE FROM outage WHERE destination = ?1", [.text(destination)]) } catch { throw .sqlite(error) }
     }
+    return true
   }
 
   /// Destinations that do not answer now.

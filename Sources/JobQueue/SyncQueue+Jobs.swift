@@ -41,35 +41,9 @@ extension SyncQueue {
     }
   }
 
-  /// Replaces the list of components of a job that has sent nothing yet, in one transaction with a history row.
-  /// - Throws: `SyncFailure` where the job is not held by `worker` or its snapshot is frozen.
-  package func replaceSnapshot(of job: JobRow, worker: String, entries: [RunEntry], reason: String) throws(SyncFailure) {
-    let now = clock.wallSeconds
-    try write { (connection) throws(QueueError) in
-      do throws(SQLiteError) {
-        let held = try connection.first(
-          "SELECT 1 FROM job WHERE number = ?1 AND state = 'running' AND claimed_by = ?2 AND frozen = 0",
-          [.integer(job.number), .text(worker)]) { _ in true }
-        if held == true {
-          try connection.run("DELETE FROM component WHERE job = ?1", [.integer(job.number)])
-          try Self.insert(connection, entries, job: job.number)
-          try Self.note(connection, job: job.number, at: now, event: "snapshot_replaced", from: .running, to: .running, detail: reason)
-          return
-        }
-      } catch { throw .sqlite(error) }
-      throw .failure(Self.stale(job, "its snapshot cannot be replaced now"))
-    }
-  }
-
   /// Marks the snapshot as frozen: called before the first byte is sent.
   package func freeze(_ job: JobRow, worker: String) throws(SyncFailure) {
     try update(job, worker: worker, "frozen = 1", [])
-  }
-
-  /// Lets a frozen snapshot go because files changed while they were sent: what is already staged under an unchanged name, size and times
-  /// keeps its progress, everything else starts anew.
-  package func thaw(_ job: JobRow, worker: String) throws(SyncFailure) {
-    try update(job, worker: worker, "frozen = 0", [])
   }
 
   private func update(_ job: JobRow, worker: String, _ assignment: String, _ values: [Value]) throws(SyncFailure) {
@@ -179,6 +153,25 @@ extension SyncQueue {
       try connection.query(
         "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1 ORDER BY path", [.integer(job.number)], RowCoding.component)
     }
+  }
+
+  /// The components that a run's published generations hold, the newest of each path, in the order of their path's bytes.
+  package func publishedComponents(ofRun runPath: String) throws(SyncFailure) -> [ComponentRow] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        """
+        SELECT \(RowCoding.componentColumns) FROM component JOIN
+          (SELECT number, generation FROM job WHERE run_path = ?1 AND state IN ('verified', 'cleanup_eligible', 'cleaned')) AS j
+          ON component.job = j.number
+        WHERE component.state = 'verified' ORDER BY path, generation
+        """, [.text(runPath)], RowCoding.component)
+    }
+    var newest: [ComponentRow] = []
+    for row in rows {
+      if newest.last?.entry.path == row.entry.path { newest.removeLast() }
+      newest.append(row)
+    }
+    return newest
   }
 
   /// All history of a run, every generation, in order.

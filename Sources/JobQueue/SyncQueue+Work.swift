@@ -194,7 +194,7 @@ extension SyncQueue {
 
   /// An AWAITING_VERIFY job whose verification could not be completed stays where it is and becomes due later.
   package func postponeVerification(
-    _ job: JobRow, worker: String, failure: SyncFailure, attempts: Int, nextAttemptAt: Double
+    _ job: JobRow, worker: String, failure: SyncFailure?, attempts: Int, nextAttemptAt: Double?
   ) throws(SyncFailure) {
     let now = clock.wallSeconds
     try write { (connection) throws(QueueError) in
@@ -202,17 +202,18 @@ extension SyncQueue {
       do throws(SQLiteError) {
         changed = try connection.run(
           """
-          UPDATE job SET claimed_by = NULL, attempts = ?3, next_attempt_at = ?4, error_kind = ?5, error_message = ?6, error_retry = ?7,
-            error_hint = ?8, updated_at = ?9 WHERE number = ?1 AND state = 'awaiting_verify' AND claimed_by = ?2
+          UPDATE job SET claimed_by = NULL, attempts = ?3, next_attempt_at = ?4, error_kind = coalesce(?5, error_kind),
+            error_message = coalesce(?6, error_message), error_retry = coalesce(?7, error_retry), error_hint = coalesce(?8, error_hint),
+            updated_at = ?9 WHERE number = ?1 AND state = 'awaiting_verify' AND claimed_by = ?2
           """,
           [
-            .integer(job.number), .text(worker), .integer(Int64(attempts)), .real(nextAttemptAt), .text(failure.kind.rawValue),
-            .text(failure.message), .integer(failure.retry ? 1 : 0), .text(failure.hint), .real(now),
+            .integer(job.number), .text(worker), .integer(Int64(attempts)), .optional(nextAttemptAt), .optional(failure?.kind.rawValue),
+            .optional(failure?.message), .optional(failure.map { $0.retry ? Int64(1) : Int64(0) }), .optional(failure?.hint), .real(now),
           ])
         if changed == 1 {
           try Self.note(
             connection, job: job.number, at: now, event: "verification_postponed", from: .awaitingVerify, to: .awaitingVerify,
-            detail: failure.description)
+            detail: failure?.description ?? "told to stop")
         }
       } catch { throw .sqlite(error) }
       guard changed == 1 else { throw .failure(Self.stale(job, "it is no longer awaiting_verify")) }
