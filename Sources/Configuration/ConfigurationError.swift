@@ -27,14 +27,15 @@ public struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvert
       self.hint = hint
     }
 
-    /// `file:line:column: key: message. hint`, as compilers write it. Safe to show.
+    /// `file:line:column: key: message. Hint`, as compilers write it. Safe to show.
     public var description: String {
       var place = file.map { displayText($0) } ?? ""
       if let line {
         place += ":\(line)"
         if let column { place += ":\(column)" }
       }
-      return [place, displayText(keyPath), displayText(message) + ". " + displayText(hint)].filter { !$0.isEmpty }.joined(separator: ": ")
+      let sentences = displayText(message) + ". " + displayText(hint.prefix(1).uppercased() + hint.dropFirst())
+      return [place, displayText(keyPath), sentences].filter { !$0.isEmpty }.joined(separator: ": ")
     }
   }
 
