@@ -59,5 +59,6 @@ let package = Package(
     tests("SyncModelTests", ["SyncModel", "Executors"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
+    tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
   ]
 )
