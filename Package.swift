@@ -60,5 +60,6 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
     tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
   ]
 )
