@@ -203,6 +203,8 @@ class Tour:
             "One byte changes on the NAS", f"A bit rots in {shown.name}. Size and date stay the same, so a listing shows nothing."
         )  # fmt: skip
         before = victim.stat()
+        # Instruments like to write-protect what they wrote.
+        victim.chmod(before.st_mode | 0o600)
         flip_a_byte(victim)
         os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
         screen.note(f"byte {before.st_size // 2} of {shown} is now wrong")
@@ -212,6 +214,7 @@ class Tour:
             raise Failed(f"verify found a mismatch but did not name {victim.name}")
         screen.outcome(f"Exit code 4: the file is named ({victim.name})")
         flip_a_byte(victim)
+        victim.chmod(before.st_mode)
         os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
         screen.note("the byte is put back")
         self.workstation.run("verify", run)
@@ -234,7 +237,7 @@ class Tour:
             folder = self._remote(run)
             manifest = f"{METADATA}/checksums.sha256"
             if len(sent) <= 8:
-                screen.command(["cd", str(folder.relative_to(self.nas.folder)), "&&", "sha256sum", "-c", "--strict", "--quiet", manifest])
+                screen.command(["cd", str(folder.relative_to(self.nas.base))], ["sha256sum", "-c", "--strict", "--quiet", manifest])
             if not (folder / manifest).is_file():
                 raise Failed(f"{folder} has no manifest")
             result = subprocess.run(["sha256sum", "-c", "--strict", "--quiet", manifest], cwd=folder, stdin=subprocess.DEVNULL)
@@ -261,7 +264,8 @@ class Tour:
         ]  # fmt: skip
         if not files:
             raise Failed(f"{folder} on the NAS holds no file")
-        return max(files, key=lambda path: (path.stat().st_size, str(path)))
+        # Of a lab's own files rather one whose name is shown as it is, so that it can be looked for in what `verify` says.
+        return max(files, key=lambda path: (path.name.isascii() and path.name.isprintable(), path.stat().st_size, str(path)))
 
 
 def flip_a_byte(path):

@@ -26,9 +26,12 @@ def heading(number, title, remark):
     _print()
 
 
-def command(arguments):
-    """The command as a user would type it; of many operands the first few."""
-    words = [shlex.quote(argument) for argument in arguments]
+def command(*chain):
+    """The command as a user would type it; of many operands the first few. Several are shown as one line joined by `&&`."""
+    words = []
+    for arguments in chain:
+        words += ["&&"] if words else []
+        words += [shlex.quote(argument) for argument in arguments]
     runs = [index for index, word in enumerate(words) if word.startswith("lab/")]
     if len(runs) > _SHOWN_OPERANDS:
         first, last = runs[_SHOWN_OPERANDS], runs[-1]
