@@ -52,10 +52,11 @@ let package = Package(
         "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
         "TransportSFTP", "Verification", "CLinux",
       ]),
-    room("NASSyncCLI", ["NASSync"]),
+    room("NASSyncCLI", ["NASSync", "SyncModel"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
   ]
 )
