@@ -11,9 +11,10 @@ import screen
 _PROFILE = """id: {id}
 label: {label}
 local_root: {local_root}
-completeness: {{ signal: sentinel, file: acquisition_complete.flag }}
 exclude: ["*.tmp", Thumbs.db, .DS_Store]
-transport:
+"""
+# The demo's own NAS takes the place of the example's.
+_TRANSPORT = """transport:
   type: sftp
   host: {host}
   port: {port}
@@ -57,10 +58,10 @@ class Workstation:
                 "id": identifier, "label": label, "local_root": str(self.lab), "host": nas.host, "port": str(nas.port),
                 "user": nas.user, "key_file": str(nas.user_key), "known_hosts": str(nas.known_hosts), "remote_root": str(nas.folder),
             }  # fmt: skip
+            values = {key: _scalar(value) for key, value in values.items()}
             example = next((path for path in (examples / f"{identifier}.yaml", examples / "CYTOMETER_01.yaml") if path.exists()), None)
-            profile = _adapt(example.read_text(), values) if example else None
-            if profile is None:
-                profile = _PROFILE.format(**{key: _scalar(value) for key, value in values.items()})
+            profile = _adapt(example.read_text(), values) if example else _PROFILE.format(**values)
+            profile += _TRANSPORT.format(**values)
             if upload_mbps:
                 profile += f"bandwidth:\n  upload_mbps: {upload_mbps}\n"
             (equipment / f"{identifier}.yaml").write_text(profile)
@@ -116,16 +117,14 @@ def _scalar(text):
 
 
 def _adapt(example, values):
-    """The example profile with the demo's values and without its bandwidth limits; None where it is not written one key a line."""
-    lines, missing, skipping = [], dict(values), False
+    """The example profile under another id, label and root, without its transport and bandwidth sections."""
+    lines, skipping = [], False
     for line in example.splitlines():
         if line and not line[0].isspace() and not line.startswith("#"):
-            skipping = line.startswith("bandwidth:")
-        if skipping:
-            continue
-        match = re.match(r"^(\s*)([a-z_]+):(\s+[^{\[\s]|\s*$)", line)
-        if match and match[2] in values:
-            line = f"{match[1]}{match[2]}: {_scalar(values[match[2]])}"
-            missing.pop(match[2], None)
-        lines.append(line)
-    return None if missing else "\n".join(lines) + "\n"
+            key = line.partition(":")[0]
+            skipping = key in ("transport", "bandwidth")
+            if key in ("id", "label", "local_root"):
+                line = f"{key}: {values[key]}"
+        if not skipping:
+            lines.append(line)
+    return "\n".join(lines).rstrip() + "\n\n"
