@@ -52,7 +52,7 @@ let package = Package(
         "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
         "TransportSFTP", "Verification", "CLinux",
       ]),
-    room("NASSyncCLI", ["NASSync"]),
+    room("NASSyncCLI", ["NASSync", "SyncModel"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
@@ -61,5 +61,6 @@ let package = Package(
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
     tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
+    tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
   ]
 )

@@ -1,0 +1,55 @@
+# What can be done with this tree. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help build test lint bench docs demo install clean
+SHELL := /bin/bash
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# More words for `swift build` and `swift test`, such as `--filter GateTests` or `--sanitize=thread`.
+SWIFT_FLAGS ?=
+TEST_FLAGS ?=
+# For `make demo`: a lab tree of your own, and whether to keep the demo's files.
+export RUNS KEEP
+
+help:  ## this list
+	@printf 'NASSync\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nVariables: PREFIX=%s DESTDIR= SWIFT_FLAGS= TEST_FLAGS=; demo: RUNS=/path/to/lab-tree KEEP=1\n' '$(PREFIX)'
+
+build: dependencies  ## the program, for development
+	swift build $(SWIFT_FLAGS)
+
+test: dependencies  ## every test; real servers on loopback, about as long as a cup of tea
+	swift test $(SWIFT_FLAGS) $(TEST_FLAGS)
+
+lint:  ## formatting, the scripts' syntax, the house rules
+	swift format lint --strict --recursive Sources Tests Package.swift
+	@set -e; for script in scripts/* .ci/run scripts/demo/*; do \
+	  [ -f "$$script" ] || continue; \
+	  case "$$(head -n 1 "$$script")" in \
+	    *bash*) bash -n "$$script" ;; \
+	    *python3*) python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1])' "$$script" ;; \
+	  esac; \
+	done
+	scripts/check-house-rules Sources
+
+bench: dependencies  ## the measurements, in release mode
+	scripts/bench
+
+docs: dependencies  ## the library's reference, into docs-out/
+	scripts/docs
+
+demo: dependencies  ## the main job on real instrument files, against a private NAS on loopback
+	@scripts/demo/run
+
+install: dependencies  ## the program, completion, an example configuration: PREFIX=/usr/local
+	swift build -c release --static-swift-stdlib --product nassync $(SWIFT_FLAGS)
+	scripts/install-files "$$(swift build -c release --static-swift-stdlib --show-bin-path $(SWIFT_FLAGS))/nassync" "$(DESTDIR)" "$(PREFIX)"
+
+clean:  ## what was built
+	swift package clean
+	rm -rf docs-out bench-out
+
+.PHONY: dependencies
+dependencies:
+	@scripts/install-dependencies

@@ -1,0 +1,133 @@
+import SyncModel
+
+/// Every command and option of the program, said once.
+enum CommandTable {
+  /// Options that every command takes, before or after its name.
+  static let globalOptions: [OptionSpec] = [
+    OptionSpec(.config, ("FILE", .file), "the configuration; else $NASSYNC_CONFIG, ./nassync.yaml, the user's, /etc/nassync/nassync.yaml"),
+    OptionSpec(.json, "one JSON document on standard output, and nothing else there"),
+    OptionSpec(.quiet, "no progress and no remarks; errors only"),
+    OptionSpec(.help, "what the program, or the command, does"),
+    OptionSpec(.version, "the program's version"),
+  ]
+
+  /// Groups of commands, with a line for the list.
+  static let groups: [(word: String, summary: String)] = [("override", "let one class of finding pass the gate, on the record")]
+
+  /// Classes of findings that an override can let through, for completion. External validators may bring more.
+  static let overridableClasses: [FindingClass] = [
+    .unresolvedPlaceholderToken, .leftoverJinjaMarker, .illegalFilesystemCharacter, .reservedFilesystemName, .modePrefixMismatch,
+    .pathTooLong,
+    .caseCollision, .normalizationCollision, .symlinkEscapesRun, .specialFile, .unreadableFile, .emptyRun, .changedAfterSync,
+  ]
+
+  static let commands: [CommandSpec] = CommandName.allCases.map(spec(of:))
+
+  static func spec(of name: CommandName) -> CommandSpec {
+    switch name {
+    case .initialize:
+      CommandSpec(
+        name, usage: "[DIR]", "write a commented configuration to start from",
+        details: "Writes nassync.yaml and an example equipment profile into DIR (the current folder). Nothing that exists is overwritten.",
+        operands: [.optional("DIR", .folder)])
+    case .check:
+      CommandSpec(
+        name, usage: "[--equipment ID]", "validate the configuration and ask the NAS what it can do",
+        details: "Connects to every destination, or to that of one equipment, and says what will work and what a person must mend.",
+        options: [equipment("only this instrument")])
+    case .gate:
+      CommandSpec(
+        name, usage: "RUN…", "look whether runs may be sent; nothing is written",
+        details: "Applies the Pre-Sync Gate to each run and lists the findings: hard ones block, soft ones inform.",
+        operands: [.several("RUN", .folder)], exitCodes: [(.blocked, "at least one run is blocked")])
+    case .enqueue:
+      CommandSpec(
+        name, usage: "RUN… [--equipment ID] [--priority N]", "gate, then queue",
+        details: "Each run goes through the gate and, if nothing hard is found, into the queue. `drain` or `serve` sends it.",
+        operands: [.several("RUN", .folder)],
+        options: [
+          equipment("the instrument, where the path does not say"),
+          OptionSpec(.priority, ("N", .text), "higher goes first; 0 unless said, negative waits"),
+        ], exitCodes: [(.blocked, "at least one run is blocked and was not queued")])
+    case .drain:
+      CommandSpec(
+        name, usage: "", "send, prove and publish what is queued, then exit",
+        details:
+          "Works until nothing is due. Beside a running service it shows that service's progress instead. Interrupted at any moment, it goes "
+          + "on where it was when started again.",
+        exitCodes: [(.blocked, "the gate blocks something"), (.tryAgainLater, "something waits for a later try")])
+    case .serve:
+      CommandSpec(
+        name, usage: "", "drain for as long as the workstation runs",
+        details:
+          "Sends what is queued and keeps sending what is enqueued beside it. SIGTERM ends it within seconds without losing progress.")
+    case .status:
+      CommandSpec(
+        name, usage: "[RUN] [--watch]", "the queue, or where one run stands",
+        details: "A run that was never queued has the state `none`.", operands: [.optional("RUN", .folder)],
+        options: [OptionSpec(.watch, "keep showing it until interrupted")])
+    case .verify:
+      CommandSpec(
+        name, usage: "RUN… | --all  [--local-only]", "compare manifest, workstation and NAS, file by file",
+        details: "Names every file that is missing, additional or different. Never changes a run's state.",
+        operands: [.several("RUN", .folder, minimum: 0)],
+        options: [
+          OptionSpec(.all, "every run that was published"),
+          OptionSpec(.localOnly, "do not ask the NAS"),
+        ], exitCodes: [(.mismatch, "something differs"), (.tryAgainLater, "the NAS does not answer")])
+    case .problems:
+      CommandSpec(
+        name, usage: "", "everything that wants a person, with the next step",
+        details: "Failed and blocked runs, destinations that do not answer, and what to do about each.")
+    case .retry:
+      CommandSpec(
+        name, usage: "RUN… | --all-failed", "put failed runs back into the queue",
+        details: "Only a run whose state is `failed` can be retried; any other state is an error.",
+        operands: [.several("RUN", .folder, minimum: 0)], options: [OptionSpec(.allFailed, "every run that failed")])
+    case .overrideAdd:
+      CommandSpec(
+        name, usage: "RUN --class C --reason R [--path P] [--expires T]", "let one class of finding pass in one run",
+        details: "Appends an override to the run's record, with your name and the time. T is a date (2026-12-31), a moment "
+          + "(2026-12-31T18:00Z) or a span from now (12h, 30d, 8w).",
+        operands: [.one("RUN", .folder)],
+        options: [
+          OptionSpec(
+            .problemClass, ("C", .choice(overridableClasses.map(\.rawValue))), required: true, "the finding's class, as `gate` names it"),
+          OptionSpec(.reason, ("R", .text), required: true, "why, for whoever reads the record later"),
+          OptionSpec(.path, ("P", .text), "only for this path inside the run"),
+          OptionSpec(.expires, ("T", .text), "until then; for ever unless said"),
+        ])
+    case .overrideRevoke:
+      CommandSpec(
+        name, usage: "RUN ID --reason R", "take an override back",
+        details: "Appends a revocation to the run's record; the override stays there to be read.",
+        operands: [.one("RUN", .folder), .one("ID", .text)],
+        options: [OptionSpec(.reason, ("R", .text), required: true, "why, for whoever reads the record later")])
+    case .overrideList:
+      CommandSpec(
+        name, usage: "RUN", "the overrides of a run, also past ones",
+        details: "Shows each with its id, whether it is in force, and why not.",
+        operands: [.one("RUN", .folder)])
+    case .history:
+      CommandSpec(
+        name, usage: "RUN", "everything that happened to a run, in order",
+        details: "Every transition, attempt, verification and override.", operands: [.one("RUN", .folder)])
+    case .completion:
+      CommandSpec(
+        name, usage: "bash|zsh|fish", "a script that completes commands in your shell",
+        details: "For this session: source <(nassync completion bash)",
+        operands: [.one("SHELL", .choice(CompletionShell.allCases.map(\.rawValue)))])
+    }
+  }
+
+  private static func equipment(_ summary: String) -> OptionSpec { OptionSpec(.equipment, ("ID", .text), summary) }
+
+  /// The option by that name, as any command describes it.
+  static func anyOption(_ name: OptionName) -> OptionSpec? { allOptions.first { $0.name == name } }
+
+  /// Every option once.
+  static let allOptions: [OptionSpec] = {
+    var seen: Set<OptionName> = []
+    return (globalOptions + commands.flatMap(\.options)).filter { seen.insert($0.name).inserted }
+  }()
+}

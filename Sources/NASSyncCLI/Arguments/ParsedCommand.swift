@@ -1,0 +1,79 @@
+import SyncModel
+
+/// A shell that a completion script is made for.
+package enum CompletionShell: String, Hashable, Sendable, CaseIterable { case bash, zsh, fish }
+
+/// Which runs a command is about.
+package enum RunSelection: Hashable, Sendable {
+  /// The paths as typed, at least one.
+  case runs([String])
+  /// `--all` of `verify`, `--all-failed` of `retry`.
+  case all
+}
+
+/// When an override ends.
+package enum OverrideExpiry: Hashable, Sendable {
+  /// Seconds since 1970.
+  case at(Int64)
+  /// Seconds from the moment the override is recorded.
+  case after(Int64)
+}
+
+/// Options that every command takes.
+package struct GlobalOptions: Hashable, Sendable {
+  /// The path as typed, nil where `--config` was not given.
+  package var config: String?
+  package var json = false
+  package var quiet = false
+  package init(config: String? = nil, json: Bool = false, quiet: Bool = false) {
+    self.config = config
+    self.json = json
+    self.quiet = quiet
+  }
+}
+
+/// A command with what it needs, checked as far as that is possible without looking at anything but the words.
+package enum Command: Hashable, Sendable {
+  case initialize(directory: String?)
+  case check(equipment: String?)
+  case gate(runs: [String])
+  case enqueue(runs: [String], equipment: String?, priority: Int)
+  case drain
+  case serve
+  case status(run: String?, watch: Bool)
+  case verify(RunSelection, localOnly: Bool)
+  case problems
+  case retry(RunSelection)
+  case overrideAdd(run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?)
+  case overrideRevoke(run: String, id: String, reason: String)
+  case overrideList(run: String)
+  case history(run: String)
+  case completion(CompletionShell)
+  /// The text to print on standard output.
+  case help(String)
+  case version
+}
+
+/// What a command line says.
+package struct ParsedCommand: Hashable, Sendable {
+  package let command: Command
+  package let options: GlobalOptions
+}
+
+/// A command line that cannot be understood. Exit code 2.
+package struct UsageError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What is wrong, as a sentence without a full stop.
+  package let message: String
+  /// What was probably meant.
+  package let suggestion: String?
+  /// How the command is used, one line or the whole overview.
+  package let usage: String
+
+  /// All of it, for standard error, without a trailing newline.
+  package var description: String {
+    var lines = ["nassync: \(message)"]
+    if let suggestion { lines.append("Did you mean \(suggestion)?") }
+    lines.append(usage)
+    return lines.joined(separator: "\n")
+  }
+}
