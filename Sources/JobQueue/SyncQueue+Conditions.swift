@@ -17,6 +17,17 @@ extension SyncQueue {
     }
   }
 
+  /// The gate let the run through.
+  package func clearBlocked(runPath: String) throws(SyncFailure) {
+    let known = try read { (connection) throws(SQLiteError) in
+      try connection.first("SELECT 1 FROM blocked_run WHERE run_path = ?1", [.text(runPath)]) { _ in true }
+    }
+    guard known == true else { return }
+    try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) { try connection.run("DELETE FROM blocked_run WHERE run_path = ?1", [.text(runPath)]) } catch { throw .sqlite(error) }
+    }
+  }
+
   /// Runs that the gate stopped and that were not let through since.
   package func blockedRuns() throws(SyncFailure) -> [BlockedRun] {
     try read { (connection) throws(SQLiteError) in

@@ -223,7 +223,7 @@ struct ComponentSender: Sendable {
   }
 
   private var pieceSize: Int {
-    get async { await bandwidth.pieceSize(equipment: equipment, upTo: Self.pieceSize) }
+    get async { max(1_024, min(await bandwidth.preferredPiece(for: equipment), Self.pieceSize)) }
   }
 
   private func read(_ stream: FileStream) async throws(TransportError) -> [UInt8] {

@@ -30,6 +30,8 @@ struct RunnerEnvironment: Sendable {
     /// `remote_root` of the destination.
     let root: RemotePath
     let connections: Int
+    /// What the destination can hold, for the gate's rules on names.
+    let limits: DestinationLimits
   }
 }
 

@@ -1,0 +1,32 @@
+import Configuration
+import SyncModel
+import Transport
+import TransportSFTP
+
+/// Makes the drivers that the configuration names.
+struct DriverRegistry: Sendable {
+  /// What an embedder gives: a driver of its own for an instrument, or nil for the built-in one.
+  typealias Custom = @Sendable (EquipmentProfile) -> (any TransportDriver)?
+
+  let custom: Custom?
+
+  /// The route of an instrument's runs.
+  func route(for profile: EquipmentProfile) -> RunnerEnvironment.Route {
+    switch profile.transport {
+    case .sftp(let destination):
+      let driver = custom?(profile) ?? Self.sftpDriver(destination)
+      return RunnerEnvironment.Route(
+        profile: profile, pool: SessionPool(driver: driver, limit: destination.connections), root: RemotePath(root: destination.remoteRoot),
+        connections: destination.connections, limits: DestinationLimits())
+    }
+  }
+
+  private static func sftpDriver(_ destination: SFTPDestination) -> any TransportDriver {
+    SFTPDriver(
+      settings: SFTPSettings(
+        host: destination.host, port: destination.port, user: destination.user, keyFile: destination.keyFile, useAgent: destination.agent,
+        knownHosts: destination.knownHosts, remoteRoot: destination.remoteRoot, connectTimeout: destination.connectTimeout,
+        progressTimeout: destination.progressTimeout, keepAliveInterval: destination.keepalive),
+      connector: LibSSH2Connector.connect)
+  }
+}

@@ -1,0 +1,228 @@
+import Foundation
+import Gate
+import JobQueue
+import SyncModel
+
+extension NASSyncClient {
+  /// Puts a run through the gate and, where it is let through, into the queue.
+  ///
+  /// A run that is on its way keeps its job. One that was verified and has not changed needs nothing new. One that has new files gets a job
+  /// of the next generation. A failed one is queued again.
+  /// - Parameters:
+  ///   - path: The run's folder.
+  ///   - equipment: The instrument, where the path does not say.
+  ///   - priority: Higher goes first among one instrument's runs.
+  /// - Throws: `SyncFailure` of kind `misconfigured` where the path is no run of a known instrument; `local` where the queue cannot be written.
+  @discardableResult
+  public func enqueue(_ path: String, equipment: String? = nil, priority: Int = 0) async throws(SyncFailure) -> SyncJobHandle {
+    let (location, profile) = try await locate(path, equipment: equipment)
+    let queue = try await queue()
+    let route = route(for: profile)
+    let snapshot = try await scan(location, profile)
+    let published = try await queue.publishedComponents(ofRun: location.root)
+    let verdict = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits).verdict
+    guard verdict.isOpen else {
+      try await queue.recordBlocked(
+        runPath: location.root, equipmentID: location.equipment, findings: Self.encode(verdict.blocking))
+      warn(await gateKeeper.setSyncStatus(.blockedByValidation, runPath: location.root), run: location.root)
+      hub.send(.blocked(runPath: location.root, findings: verdict.blocking))
+      return SyncJobHandle(
+        jobID: "", state: .blocked, runPath: location.root, blockingFindings: verdict.blocking, jobState: nil, unchanged: false)
+    }
+    if let latest = try await queue.latestJob(ofRun: location.root) {
+      if let handle = try await existing(latest, snapshot: snapshot, queue: queue) { return handle }
+    }
+    let draft = JobDraft(
+      id: UUID().uuidString.lowercased(), runPath: location.root, equipmentID: location.equipment, relative: location.relative,
+      destination: route.pool.driver.address, remotePath: route.root.appending(location.relative).description, priority: priority)
+    let registration = try await queue.register(draft, entries: snapshot.entries)
+    let job: JobRow
+    switch registration {
+    case .active(let row): return Self.handle(row, unchanged: true)
+    case .registered(let row): job = row
+    }
+    warn(await gateKeeper.setSyncStatus(.pending, runPath: location.root), run: location.root)
+    let handle = Self.handle(job, unchanged: false)
+    hub.send(.enqueued(handle))
+    return handle
+  }
+
+  /// What an earlier job of the run makes of a request to enqueue it; nil where a new generation is needed.
+  private func existing(_ job: JobRow, snapshot: RunSnapshot, queue: SyncQueue) async throws(SyncFailure) -> SyncJobHandle? {
+    switch job.state {
+    case .queued, .running, .awaitingVerify:
+      try await queue.clearBlocked(runPath: job.runPath)
+      return Self.handle(job, unchanged: true)
+    case .failed:
+      try await queue.clearBlocked(runPath: job.runPath)
+      let moved = try await requeue(job, queue: queue)
+      warn(await gateKeeper.setSyncStatus(.pending, runPath: job.runPath), run: job.runPath)
+      let handle = Self.handle(moved, unchanged: false)
+      hub.send(.enqueued(handle))
+      return handle
+    case .verified, .cleanupEligible:
+      let known = try await queue.components(of: job).map(\.entry)
+      guard snapshot.difference(from: snapshot.replacingEntries(known)).isEmpty else { return nil }
+      try await queue.clearBlocked(runPath: job.runPath)
+      return Self.handle(job, unchanged: true)
+    case .cleaned: return nil
+    }
+  }
+
+  private static func handle(_ job: JobRow, unchanged: Bool) -> SyncJobHandle {
+    SyncJobHandle(
+      jobID: job.id, state: .queued, runPath: job.runPath, blockingFindings: [], jobState: job.state, unchanged: unchanged)
+  }
+
+  /// The gate alone: nothing is written.
+  public func gate(_ path: String, equipment: String? = nil) async throws(SyncFailure) -> GateReport {
+    let (location, profile) = try await locate(path, equipment: equipment)
+    let snapshot = try await scan(location, profile)
+    let published = try await queueIfPresent()?.publishedComponents(ofRun: location.root) ?? []
+    let decision = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route(for: profile).limits)
+    return GateReport(
+      runPath: location.root, equipmentID: location.equipment, files: snapshot.files.count, bytes: snapshot.totalBytes,
+      excluded: snapshot.excluded.map(\.description), verdict: decision.verdict)
+  }
+
+  /// The queue, where there is one already: a command that writes nothing must not make the file.
+  private func queueIfPresent() async throws(SyncFailure) -> SyncQueue? {
+    guard FileManager.default.fileExists(atPath: configuration.stateDirectory + "/queue.db") else { return nil }
+    return try await queue()
+  }
+
+  /// Where a run stands; `state` is `.none` for one without a job.
+  public func status(of path: String, equipment: String? = nil) async throws(SyncFailure) -> RunStatus {
+    let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
+    guard let job = try await queueIfPresent()?.latestJob(ofRun: location.root) else {
+      return RunStatus(runPath: location.root, equipmentID: location.equipment)
+    }
+    return RunStatus(job)
+  }
+
+  /// The newest job of every run, oldest first.
+  public func statuses() async throws(SyncFailure) -> [RunStatus] {
+    try await queueIfPresent()?.latestJobs().map(RunStatus.init) ?? []
+  }
+
+  /// FAILED → QUEUED, with a fresh count of attempts.
+  /// - Throws: `SyncFailure` of kind `misconfigured` for a run in any other state.
+  @discardableResult
+  public func retry(_ path: String, equipment: String? = nil) async throws(SyncFailure) -> RunStatus {
+    let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
+    let queue = try await queue()
+    guard let job = try await queue.latestJob(ofRun: location.root) else {
+      throw SyncFailure(
+        .misconfigured, "\(displayText(location.root)) has no job", hint: "`nassync enqueue` gives it one.")
+    }
+    return RunStatus(try await requeue(job, queue: queue))
+  }
+
+  /// Every FAILED run back to the queue.
+  public func retryAllFailed() async throws(SyncFailure) -> [RunStatus] {
+    let queue = try await queue()
+    var moved: [RunStatus] = []
+    for job in try await queue.latestJobs() where job.state == .failed { moved.append(RunStatus(try await requeue(job, queue: queue))) }
+    return moved
+  }
+
+  private func requeue(_ job: JobRow, queue: SyncQueue) async throws(SyncFailure) -> JobRow {
+    guard job.state == .failed else {
+      throw SyncFailure(
+        .misconfigured, "\(displayText(job.runPath)) is \(job.state.rawValue); only a failed run can be retried",
+        hint: job.state.isActive ? "It is on its way; `nassync status` shows how far." : "It needs nothing: its NAS copy is proven.")
+    }
+    var change = JobChange()
+    change.attempts = 0
+    change.mismatches = 0
+    change.nextAttemptAt = .some(nil)
+    change.frozen = false
+    let moved = try await queue.transition(job, on: .retried, worker: nil, change: change, detail: "asked for by \(Self.identity.user)")
+    hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .failed, to: .queued))
+    return moved
+  }
+
+  /// Every transition, attempt and verification of a run, in order; its overrides among them by time.
+  public func history(of path: String, equipment: String? = nil) async throws(SyncFailure) -> [HistoryEntry] {
+    let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
+    var entries = try await queueIfPresent()?.history(ofRun: location.root).map(HistoryEntry.init) ?? []
+    entries += await overrideHistory(of: location)
+    return entries.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
+  }
+
+  func warn(_ problem: String?, run: String) {
+    if let problem { hub.send(.warning(runPath: run, message: problem)) }
+  }
+
+  static func encode(_ findings: [Finding]) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let data = try? encoder.encode(findings) else { return "[]" }  // values made of strings encode always
+    return String(decoding: data, as: UTF8.self)
+  }
+}
+
+/// What the gate says of a run.
+public struct GateReport: Sendable, Codable {
+  /// Absolute path of the run.
+  public let runPath: String
+  /// The instrument.
+  public let equipmentID: String
+  /// Files that would be sent.
+  public let files: Int
+  /// Their bytes.
+  public let bytes: UInt64
+  /// Paths that `exclude` keeps back.
+  public let excluded: [String]
+  /// Findings, overrides and the decision.
+  public let verdict: GateVerdict
+
+  private enum CodingKeys: String, CodingKey {
+    case runPath = "run_path"
+    case equipmentID = "equipment_id"
+    case files, bytes, excluded, verdict
+  }
+}
+
+/// One line of a run's history.
+public struct HistoryEntry: Hashable, Sendable, Codable {
+  /// When.
+  public let at: Date
+  /// The job, where the line belongs to one.
+  public let jobID: String?
+  /// The job's generation, where the line belongs to one.
+  public let generation: Int?
+  /// What happened, in snake case.
+  public let event: String
+  /// The state before, where it changed.
+  public let fromState: JobState?
+  /// The state after, where it changed.
+  public let toState: JobState?
+  /// One sentence.
+  public let detail: String
+
+  private enum CodingKeys: String, CodingKey {
+    case at
+    case jobID = "job_id"
+    case generation, event
+    case fromState = "from_state"
+    case toState = "to_state"
+    case detail
+  }
+
+  init(_ row: HistoryRow) {
+    self.init(
+      at: Date(timeIntervalSince1970: row.at), jobID: row.jobID, generation: row.generation, event: row.event, fromState: row.from,
+      toState: row.to, detail: row.detail)
+  }
+
+  init(at: Date, jobID: String?, generation: Int?, event: String, fromState: JobState?, toState: JobState?, detail: String) {
+    self.at = at
+    self.jobID = jobID
+    self.generation = generation
+    self.event = event
+    self.fromState = fromState
+    self.toState = toState
+    self.detail = detail
+  }
+}

@@ -1,0 +1,200 @@
+import Bandwidth
+import Configuration
+import Executors
+import Foundation
+import Gate
+import Intake
+import JobQueue
+import Synchronization
+import SyncModel
+import Transport
+
+/// The durable, per-instrument NAS sync queue with its Pre-Sync Gate.
+///
+/// A client that only looks or enqueues needs no `start()`: any number of processes may do so at once on one state folder. `start()` makes
+/// this client the worker of the state folder, of which there is one at a time; `drain()` works until nothing is due.
+public actor NASSyncClient {
+  /// The version of the library and the program.
+  public static let version = "0.1.0"
+
+  /// What the client was made with.
+  public nonisolated let configuration: ServiceConfiguration
+  let clock: any SyncClock
+  let registry: DriverRegistry
+  let hub = EventHub()
+  let readers: ReaderThreads
+  let gateKeeper: GateKeeper
+  private var openedQueue: SyncQueue?
+  private var routes: [String: RunnerEnvironment.Route] = [:]
+  private var scheduler: BandwidthScheduler?
+  private var isClosed = false
+  /// Set while this client is the worker.
+  var work: Work?
+
+  /// What a working client holds.
+  struct Work {
+    let lock: WorkerLock
+    let stop: StopFlag
+    var task: Task<Void, Never>?
+  }
+
+  /// Nothing is opened and nothing connects yet.
+  /// - Parameters:
+  ///   - configuration: Loaded from files, or built in code.
+  ///   - validator: Replaces the built-in gate rules.
+  ///   - clock: Replaces the machine's clocks.
+  ///   - driver: Gives a transport driver of one's own for an instrument; nil takes the one its profile names.
+  public init(
+    configuration: ServiceConfiguration, validator: any RunValidator = BuiltInValidator(), clock: any SyncClock = SystemClock(),
+    driver: (@Sendable (EquipmentProfile) -> (any TransportDriver)?)? = nil
+  ) {
+    self.configuration = configuration
+    self.clock = clock
+    registry = DriverRegistry(custom: driver)
+    let readers = ReaderThreads(count: 2)
+    self.readers = readers
+    gateKeeper = GateKeeper(
+      gate: PreSyncGate(validator: validator),
+      content: ContentScanSettings(
+        extensions: configuration.gate.contentScanExtensions, maxBytes: UInt64(max(0, configuration.gate.contentScanMaxMiB)) << 20),
+      clock: clock, metadataFolder: configuration.metadataFolder, threads: readers)
+  }
+
+  /// What happens, from now on. Each call gives a stream of its own, which ends when the client is closed.
+  public nonisolated var events: AsyncStream<SyncEvent> { hub.listen() }
+
+  /// Becomes the worker of the state folder: replays what a former worker left, then sends, proves and publishes whatever is and will be
+  /// queued, by this process or another, until `close()`.
+  /// - Throws: `SyncFailure`, e.g. where another process is the worker already.
+  public func start() async throws(SyncFailure) {
+    guard work == nil else { return }
+    guard try await becomeWorker() else {
+      throw SyncFailure(
+        .local, "another process works on \(configuration.stateDirectory) already",
+        hint: "One service a state folder is enough: enqueue beside it, or stop it first.", retry: false)
+    }
+    let environment = try await environment()
+    let stop = environment.stop
+    work?.task = Task { [weak self] in
+      await self?.runWorkers(environment, untilIdle: false)
+      _ = stop
+    }
+  }
+
+  /// Stops the work in order and closes everything. What was sent and not recorded yet is made durable first, within seconds.
+  public func close() async {
+    guard !isClosed else { return }
+    isClosed = true
+    await stopWork()
+    for route in routes.values { await route.pool.close() }
+    routes = [:]
+    await openedQueue?.close()
+    openedQueue = nil
+    hub.finish()
+  }
+
+  /// Lets running jobs save their progress, then interrupts what still blocks.
+  func stopWork(grace: Double = 5) async {
+    guard let work else { return }
+    work.stop.set()
+    work.task?.cancel()
+    let pools = routes.values.map(\.pool)
+    let clock = clock
+    let interrupter = Task.detached {
+      // Cancelled as soon as the work has ended by itself.
+      do throws(CancellationError) {
+        try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + UInt64(grace * 1e9))
+      } catch { return }
+      for pool in pools { pool.interrupt() }
+    }
+    await work.task?.value
+    interrupter.cancel()
+    self.work = nil
+  }
+
+  /// Takes the worker lock and replays; false where another process has it.
+  func becomeWorker() async throws(SyncFailure) -> Bool {
+    let queue = try await queue()
+    guard let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) else { return false }
+    work = Work(lock: lock, stop: StopFlag(), task: nil)
+    do { try await queue.replay() } catch {
+      work = nil
+      throw error
+    }
+    return true
+  }
+
+  // MARK: - Parts, made when first needed
+
+  func queue() async throws(SyncFailure) -> SyncQueue {
+    if isClosed {
+      throw SyncFailure(.local, "this client is closed", hint: "Make another one.", retry: false)
+    }
+    if let openedQueue { return openedQueue }
+    let queue = try await SyncQueue.open(stateDirectory: configuration.stateDirectory, clock: clock)
+    if let other = openedQueue {
+      await queue.close()
+      return other
+    }
+    openedQueue = queue
+    return queue
+  }
+
+  func route(for profile: EquipmentProfile) -> RunnerEnvironment.Route {
+    if let route = routes[profile.id] { return route }
+    let route = registry.route(for: profile)
+    routes[profile.id] = route
+    return route
+  }
+
+  func bandwidth() throws(SyncFailure) -> BandwidthScheduler {
+    if let scheduler { return scheduler }
+    do {
+      let made = try BandwidthScheduler(
+        serviceMbps: configuration.uploadMbps, profiles: configuration.bandwidthProfiles, clock: clock)
+      scheduler = made
+      return made
+    } catch {
+      throw SyncFailure(.misconfigured, "the bandwidth settings cannot be used: \(error)", hint: "Correct them in the configuration.")
+    }
+  }
+
+  func environment() async throws(SyncFailure) -> RunnerEnvironment {
+    RunnerEnvironment(
+      queue: try await queue(), clock: clock, events: hub, bandwidth: try bandwidth(), readers: readers, gate: gateKeeper,
+      policy: FailurePolicy(backoff: configuration.retry.backoff), stop: work?.stop ?? StopFlag(), worker: Self.workerName,
+      verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity)
+  }
+
+  static let workerName = "\(ProcessInfo.processInfo.hostName):\(ProcessInfo.processInfo.processIdentifier)"
+  static let identity = SenderIdentity(
+    host: ProcessInfo.processInfo.hostName, user: ProcessInfo.processInfo.userName, version: version)
+
+  func locator() -> RunLocator {
+    RunLocator(equipments: configuration.equipment.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) })
+  }
+
+  /// Finds the run and its instrument.
+  func locate(_ path: String, equipment: String?, mayBeGone: Bool = false) async throws(SyncFailure) -> (RunLocation, EquipmentProfile) {
+    let locator = locator()
+    let location: RunLocation
+    do {
+      location = try await readers.next().run { () throws(RunLocationError) in
+        try locator.locate(path, equipment: equipment, mayBeGone: mayBeGone)
+      }
+    } catch { throw error.failure }
+    guard let profile = configuration.equipment(id: location.equipment) else {
+      throw RunLocationError.unknownEquipment(location.equipment, known: configuration.equipment.map(\.id)).failure
+    }
+    return (location, profile)
+  }
+
+  /// The run's tree as it is now.
+  func scan(_ location: RunLocation, _ profile: EquipmentProfile) async throws(SyncFailure) -> RunSnapshot {
+    let folder = configuration.metadataFolder
+    let exclude = profile.exclude
+    return try await readers.next().run { () throws(SyncFailure) in
+      try RunScanner.snapshot(of: location.root, metadataFolder: folder, excluding: exclude)
+    }
+  }
+}

@@ -1,0 +1,35 @@
+import CLinux
+import Glibc
+import SyncModel
+
+/// The lock that makes one process the worker of a state folder. Held as long as this value lives; the kernel releases it whatever the
+/// process dies of.
+final class WorkerLock: Sendable {
+  private let descriptor: Int32
+
+  /// - Returns: Nil where another process works on this folder.
+  static func take(stateDirectory: String) throws(SyncFailure) -> WorkerLock? {
+    let path = stateDirectory + "/worker.lock"
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else {
+      throw SyncFailure(
+        .local, "cannot open \(path): \(String(cString: strerror(errno)))", hint: "The state folder must be writable for the user that runs nassync.")
+    }
+    guard clinux_lock_exclusive(descriptor, 0) == 0 else {
+      let code = errno
+      close(descriptor)
+      if code == EAGAIN || code == EACCES { return nil }
+      throw SyncFailure(
+        .local, "cannot lock \(path): \(String(cString: strerror(code)))", hint: "The state folder must lie on a local file system that supports locks.")
+    }
+    // For people who look: the lock itself does not depend on what the file says.
+    let text = Array("\(getpid())\n".utf8)
+    _ = ftruncate(descriptor, 0)
+    _ = pwrite(descriptor, text, text.count, 0)
+    return WorkerLock(descriptor: descriptor)
+  }
+
+  private init(descriptor: Int32) { self.descriptor = descriptor }
+
+  deinit { close(descriptor) }
+}
