@@ -57,5 +57,7 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
+    tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
   ]
 )
