@@ -81,7 +81,10 @@ import Testing
     #"{"sync_status": "a", "sync\u005fstatus": "b"}"#, #"{"validation_overrides": [], "validation_overrides": []}"#,
     #"{"run_kind": 3}"#, #"{"validation_overrides": [1]}"#, #"{"validation_overrides": [{}]}"#,
     #"{"validation_overrides": [{"id":"a","operator":"o","recorded_at":"2026-01-01T00:00:00Z","reason":"r","problem_class":"orphan"}]}"#,
-    #"{"validation_overrides": [{"id":"a","id":"b","operator":"o","recorded_at":"2026-01-01T00:00:00Z","reason":"r","problem_class":"orphan","revoked":false}]}"#,
+    """
+    {"validation_overrides": [{"id":"a","id":"b","operator":"o","recorded_at":"2026-01-01T00:00:00Z","reason":"r",
+     "problem_class":"orphan","revoked":false}]}
+    """,
     #"{"validation_overrides": [{"id":"a","operator":"o","recorded_at":"2026-01-01T00:00:00Z","reason":"r","revoked":true}]}"#,
   ])
   func aRecordThatCannotBeReadClosesTheGate(text: String) async throws {
