@@ -62,5 +62,7 @@ let package = Package(
     tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
     tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
+    tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
+    tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
   ]
 )

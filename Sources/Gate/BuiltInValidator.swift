@@ -6,8 +6,10 @@ import SyncModel
 public struct BuiltInValidator: RunValidator {
   private let rules: [any GateRule]
 
+  /// All rules.
   public init() { self.init(rules: Self.allRules) }
 
+  /// Some rules, for tests.
   package init(rules: [any GateRule]) { self.rules = rules }
 
   /// Every rule there is.
@@ -18,6 +20,7 @@ public struct BuiltInValidator: RunValidator {
     EmptyFileRule(), UnknownOverrideRule(),
   ]
 
+  /// Runs every rule on a thread of its own. Never throws: what cannot be read is a finding.
   public func findings(for run: RunSnapshot, at location: RunLocation, context: GateContext) async throws -> [Finding] {
     // Reading files and folding names keeps a thread busy for seconds where a run is large: not one of the cooperative pool.
     let executor = ThreadExecutor(name: "gate")

@@ -35,13 +35,23 @@ package struct FindingReport: Sendable {
     if groups[key, default: Group()].kept.count < limit { groups[key, default: Group()].kept.append(finding) }
   }
 
-  /// The same for findings inside one file, of which `count` were found and the first few are given.
-  mutating func add(_ findings: [Finding], of count: Int, inFile path: String) {
+  /// The same for what a rule found inside one file: the first few places, and the rest as one finding.
+  /// - Parameter make: Makes the finding of a place; not called once the class has more findings than will ever be listed.
+  mutating func add(
+    _ places: (matches: [MarkerScanner.Match], count: Int), of problemClass: FindingClass, inFile path: RelativePath,
+    _ make: (MarkerScanner.Match) -> Finding
+  ) {
+    guard places.count > 0 else { return }
+    let hidden = places.count - places.matches.count
+    let key = Key(problemClass: problemClass, tier: .hard)
+    if let group = groups[key], group.kept.count >= limit {
+      groups[key]?.count += places.matches.count + (hidden > 0 ? 1 : 0)
+      return
+    }
+    let findings = places.matches.map(make)
     for finding in findings { add(finding) }
-    guard count > findings.count, let last = findings.last else { return }
-    add(
-      Finding(
-        last.problemClass, last.tier, path: path, detail: "\(count - findings.count) more in this file", hint: last.hint))
+    guard hidden > 0, let last = findings.last else { return }
+    add(Finding(problemClass, .hard, path: path.findingText, detail: "\(hidden) more in this file", hint: last.hint))
   }
 
   /// Hard findings first; within a tier each class in the order in which its first finding came.

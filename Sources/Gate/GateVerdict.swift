@@ -4,10 +4,12 @@ import SyncModel
 public struct GateVerdict: Hashable, Sendable, Codable {
   /// A hard finding that an override let pass.
   public struct Overridden: Hashable, Sendable, Codable {
+    /// What would have blocked.
     public let finding: Finding
     /// The override's id in the run's record.
     public let overrideID: String
 
+    /// One finding and the override that let it pass.
     public init(finding: Finding, overrideID: String) {
       self.finding = finding
       self.overrideID = overrideID
@@ -21,13 +23,19 @@ public struct GateVerdict: Hashable, Sendable, Codable {
 
   /// An override that let something pass, for the receipt.
   public struct UsedOverride: Hashable, Sendable, Codable {
+    /// As in the record.
     public let id: String
+    /// What it lets pass.
     public let problemClass: FindingClass
+    /// Who recorded it.
     public let operatorName: String
     /// As the record spells it.
     public let recordedAt: String
+    /// As the record spells it; nil where it does not expire.
     public let expiresAt: String?
+    /// Why, in the words of the operator.
     public let reason: String
+    /// The one path it is for; nil for the whole class.
     public let path: String?
 
     private enum CodingKeys: String, CodingKey {
@@ -44,6 +52,7 @@ public struct GateVerdict: Hashable, Sendable, Codable {
   public let blocking: [Finding]
   /// Soft findings.
   public let informing: [Finding]
+  /// Hard findings that an override let pass.
   public let overridden: [Overridden]
   /// Each override in `overridden` once, in the order of the record.
   public let activeOverrides: [UsedOverride]
@@ -66,6 +75,7 @@ public struct GateVerdict: Hashable, Sendable, Codable {
     case activeOverrides = "overrides"
   }
 
+  /// Whether the gate is open follows from the findings and is not read.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     blocking = try container.decode([Finding].self, forKey: .blocking)
@@ -74,6 +84,7 @@ public struct GateVerdict: Hashable, Sendable, Codable {
     activeOverrides = try container.decode([UsedOverride].self, forKey: .activeOverrides)
   }
 
+  /// Keys in snake case, `open` first.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(isOpen, forKey: .open)

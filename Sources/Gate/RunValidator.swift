@@ -12,10 +12,12 @@ public protocol RunValidator: Sendable {
 
 /// A component of the run that is on the NAS already.
 public struct PublishedComponent: Hashable, Sendable {
+  /// Of the file as it was sent.
   public let digest: ContentDigest
   /// What the file was like when it was read.
   public let fingerprint: FileFingerprint
 
+  /// What was read and proven.
   public init(digest: ContentDigest, fingerprint: FileFingerprint) {
     self.digest = digest
     self.fingerprint = fingerprint
@@ -59,6 +61,7 @@ public struct ContentScanSettings: Hashable, Sendable {
   /// The endings that are scanned unless configured. Markup and data formats are not among them: a false alarm costs trust.
   public static let defaultExtensions = [".txt", ".md", ".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf"]
 
+  /// The defaults are those of the contract: text files of up to 5 MiB.
   public init(extensions: [String] = Self.defaultExtensions, maxBytes: UInt64 = 5 << 20) {
     self.extensions = extensions
     self.maxBytes = maxBytes
@@ -74,13 +77,17 @@ public struct GateContext: Sendable {
   public var now: Double
   /// What is on the NAS already, by path below the run.
   public var published: [RelativePath: PublishedComponent]
+  /// What the destination can hold.
   public var limits: DestinationLimits
+  /// Which files are looked into.
   public var content: ContentScanSettings
   /// Ids of fields that the lab wants in the run's `readme_fields.json`.
   public var requiredFields: [String]
   /// Asked for published files whose size is the same and whose times are not. Without it they count as changed.
   public var digestOfFile: DigestOfFile?
 
+  /// Only the time is needed; the rest has the defaults of a first enqueue.
+  /// - Parameter now: Seconds since 1970.
   public init(
     now: Double, published: [RelativePath: PublishedComponent] = [:], limits: DestinationLimits = DestinationLimits(),
     content: ContentScanSettings = ContentScanSettings(), requiredFields: [String] = [], digestOfFile: DigestOfFile? = nil

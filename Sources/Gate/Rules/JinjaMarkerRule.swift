@@ -15,16 +15,14 @@ struct JinjaMarkerRule: GateRule {
   }
 
   func check(_ text: EligibleText, into report: inout FindingReport) {
-    let before = text.bytes[..<text.scanned.lowerBound].reduce(0) { $1 == 0x0a ? $0 + 1 : $0 }
     let scanned = text.bytes[text.scanned]
-    let (matches, count) = MarkerScanner.jinjaMarkers(in: scanned, limit: FindingReport.perFileLimit)
-    let findings = matches.map { match in
+    let places = MarkerScanner.jinjaMarkers(in: scanned, limit: FindingReport.perFileLimit)
+    report.add(places, of: .leftoverJinjaMarker, inFile: text.path) { match in
       Finding(
         .leftoverJinjaMarker, .hard, path: text.path.findingText, detail: "the text has the template marker \(Self.text(scanned, match))",
-        location: text.location(of: text.scanned.lowerBound + match.range.lowerBound, line: before + match.line),
+        location: text.location(of: match),
         hint: "Open the file: the template was not filled in there. Write what belongs there, or make the file again.")
     }
-    report.add(findings, of: count, inFile: text.path.findingText)
   }
 
   private static func text(_ bytes: ArraySlice<UInt8>, _ match: MarkerScanner.Match) -> String {

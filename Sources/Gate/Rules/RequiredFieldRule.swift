@@ -3,8 +3,9 @@ import SyncModel
 
 /// `missing_required_field`: what the record's own schema version asks for, and the fields that the lab's configuration asks for.
 ///
-/// Record: `created_at`, `created_by` and `level` always; `run_kind` since schema 1.1, `lims_project` since 1.5. The lab's fields are looked
-/// for in `readme_fields.json` in the metadata folder, in its layers of core, template, configuration and custom fields (custom ones by label).
+/// Record: `created_at`, `created_by` and `level` always; `run_kind` since schema 1.1, `lims_project` since 1.5. The lab's fields are
+/// looked for in `readme_fields.json` in the metadata folder, in its layers of core, template, configuration and custom fields (custom
+/// ones by label).
 struct RequiredFieldRule: GateRule {
   func check(_ subject: GateSubject, into report: inout FindingReport) {
     if case .readable(let record) = subject.record {
