@@ -5,18 +5,33 @@ import SyncModel
 /// The service's bucket and the instrument's must both allow a request. Requests of one instrument are served in their order, the
 /// instruments in turn. An instrument that its own bucket holds back is passed over; one that only the service's bucket holds back is
 /// waited for, so that small requests of others cannot starve a large one.
-struct BandwidthLedger {
+package struct BandwidthLedger {
   /// A moment on both clocks.
-  struct Moment {
+  package struct Moment {
     /// Monotonic nanoseconds.
-    let monotonic: UInt64
+    package let monotonic: UInt64
     /// Seconds since 1970.
-    let wall: Double
+    package let wall: Double
+
+    /// A moment on both clocks.
+    package init(monotonic: UInt64, wall: Double) {
+      self.monotonic = monotonic
+      self.wall = wall
+    }
   }
 
-  struct Request {
-    let number: UInt64
-    let bytes: Int
+  /// Bytes that wait to be sent.
+  package struct Request {
+    /// Its own among all requests.
+    package let number: UInt64
+    /// More than 0.
+    package let bytes: Int
+
+    /// A request of so many bytes, more than 0.
+    package init(number: UInt64, bytes: Int) {
+      self.number = number
+      self.bytes = bytes
+    }
   }
 
   private struct Instrument {
@@ -46,15 +61,17 @@ struct BandwidthLedger {
   /// The instruments in the order in which they take turns; the next turn is that of `turn`.
   private var ring: [String] = []
   private var turn = 0
-  private(set) var waiting = 0
+  /// How many requests wait.
+  package private(set) var waiting = 0
 
-  init(service rate: UploadRate, schedules: [String: BandwidthSchedule], at moment: Moment) {
+  /// - Parameter rate: That of all instruments together.
+  package init(service rate: UploadRate, schedules: [String: BandwidthSchedule], at moment: Moment) {
     service = TokenBucket(rate: rate, now: moment.monotonic)
     replace(service: rate, schedules: schedules, at: moment)
   }
 
   /// New rates and timetables; those who wait stay in their places.
-  mutating func replace(service rate: UploadRate, schedules: [String: BandwidthSchedule], at moment: Moment) {
+  package mutating func replace(service rate: UploadRate, schedules: [String: BandwidthSchedule], at moment: Moment) {
     settle(at: moment)
     service.change(to: rate, at: moment.monotonic)
     for name in Set(schedules.keys).union(instruments.keys) {
@@ -100,21 +117,21 @@ struct BandwidthLedger {
   }
 
   /// Whether a request passes without waiting and without a look at the clocks: nobody waits and nothing limits it.
-  func passesFreely(_ name: String) -> Bool {
+  package func passesFreely(_ name: String) -> Bool {
     guard waiting == 0, service.rate == .unlimited else { return false }
     guard let instrument = instruments[name] else { return true }
     return instrument.bucket.rate == .unlimited && instrument.schedule?.isConstant != false
   }
 
   /// Puts a request at the end of its instrument's line.
-  mutating func add(_ request: Request, of name: String, at moment: Moment) {
+  package mutating func add(_ request: Request, of name: String, at moment: Moment) {
     add(name, at: moment)
     instruments[name]?.requests.append(request)
     waiting += 1
   }
 
   /// Removes a request that nobody waits for any more.
-  mutating func remove(_ number: UInt64, of name: String) {
+  package mutating func remove(_ number: UInt64, of name: String) {
     guard let place = instruments[name]?.requests.firstIndex(where: { $0.number == number }), let first = instruments[name]?.first,
       place >= first
     else { return }
@@ -123,7 +140,7 @@ struct BandwidthLedger {
   }
 
   /// The requests that pass now, in their order.
-  mutating func grant(at moment: Moment) -> [UInt64] {
+  package mutating func grant(at moment: Moment) -> [UInt64] {
     settle(at: moment)
     var granted: [UInt64] = []
     while let (place, request) = candidate(), service.allows(request.bytes) {
@@ -149,7 +166,7 @@ struct BandwidthLedger {
   }
 
   /// Nanoseconds from the last grant until another request may pass or a rate changes, nil when nobody waits or nothing is known.
-  func delay(at moment: Moment) -> UInt64? {
+  package func delay(at moment: Moment) -> UInt64? {
     guard waiting > 0 else { return nil }
     var soonest: UInt64?
     func consider(_ delay: UInt64) { soonest = min(soonest ?? delay, delay) }
@@ -165,7 +182,7 @@ struct BandwidthLedger {
   }
 
   /// The slower of the service's and the instrument's rates.
-  mutating func rate(of name: String, at moment: Moment) -> UploadRate {
+  package mutating func rate(of name: String, at moment: Moment) -> UploadRate {
     settle(at: moment)
     return .slower(service.rate, instruments[name]?.bucket.rate ?? .unlimited)
   }
