@@ -156,6 +156,24 @@ import Testing
     #expect(passedBefore <= 1)
   }
 
+  @Test func whoWakesLateIsCreditedWithEachRateForItsOwnTime() throws {
+    // 1,000 bytes a second until the next minute of UTC, then a hundred times that.
+    let change = 1_774_138_810.0
+    let minute = Int(change / 60) % 1440
+    let window = BandwidthWindow(days: Set(Weekday.allCases), fromMinute: minute + 1, toMinute: minute + 2, uploadMbps: 0.8)
+    let schedule = try BandwidthSchedule(BandwidthProfile(uploadMbps: 0.008, windows: [window], timeZone: "UTC"))
+    let edge = (change / 60).rounded(.down) * 60 + 60
+    #expect(schedule.nextChange(after: edge - 1) == edge)
+    for (late, bytes) in [(UInt64(5_000_000), 1000 + 500), (9_000_000, 1000 + 900)] {
+      var ledger = BandwidthLedger(service: .unlimited, schedules: ["A": schedule], at: .init(monotonic: 0, wall: edge - 1))
+      ledger.add(.init(number: 1, bytes: bytes + 1), of: "A", at: .init(monotonic: 0, wall: edge - 1))
+      let awake = BandwidthLedger.Moment(monotonic: 1_000_000_000 + late, wall: edge + Double(late) / 1e9)
+      #expect(ledger.grant(at: awake) == [])
+      // The one byte more takes 10 µs: nothing was earned at the old rate after the change, nothing is lost.
+      #expect((9000...11_000).contains(ledger.delay(at: awake) ?? 0))
+    }
+  }
+
   @Test func aRequestThatIsRemovedLetsTheNextOnePass() throws {
     var ledger = try ledger(service: 8, ["A": nil])
     ledger.add(.init(number: 1, bytes: 100_000), of: "A", at: Self.moment(0))
