@@ -54,6 +54,7 @@ let package = Package(
       ]),
     room("NASSyncCLI", ["NASSync", "SyncModel"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
+    .executableTarget(name: "nassync-bench", dependencies: ["Bandwidth"], path: "Sources/nassync-bench", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
