@@ -87,7 +87,7 @@ struct LibSSH2Login {
     if let key, key.kind == .rsa, !LibSSH2Login.canUseRSA {
       return .lostConnection(
         .auth,
-        "\(name) refused \(user)'s RSA key \(displayText(key.path)): libssh2 \(LIBSSH2_VERSION) signs with SHA-1, which servers no longer take",
+        "\(name) refused \(user)'s RSA key \(displayText(key.path)): libssh2 \(LibSSH2Session.version) signs with SHA-1, which servers no longer take",
         hint: LibSSH2Login.newKey + " Or set `ssh: openssh` in the equipment profile.")
     }
     guard !refused.isEmpty else {

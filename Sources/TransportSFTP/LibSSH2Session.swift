@@ -20,6 +20,9 @@ final class LibSSH2Session {
   /// Whether the linked library is at least that version, given as 0xMMmmpp.
   static func isAtLeast(_ version: Int32) -> Bool { libssh2_version(version) != nil }
 
+  /// The linked library's version, as `1.10.0`.
+  static var version: String { libssh2_version(0).map { String(cString: $0) } ?? "" }
+
   init(socket: FileDescriptor, interrupter: Interrupter) throws(TransportError) {
     guard LibSSH2Session.initialised == 0, let session = libssh2_session_init_ex(nil, nil, nil, nil) else {
       throw .lostConnection(.local, "libssh2 cannot be started", hint: "Free memory on this machine.")

@@ -18,6 +18,7 @@ final class PrivateKeyFile {
   let isEncrypted: Bool
   /// The public half, where the format holds it in the clear (OpenSSH's own does).
   let publicBlob: SSHKeyBlob?
+  /// The file with a NUL behind it: libssh2 measures it as a C string although it is told the length.
   private var content: [UInt8]
 
   /// - Throws: `misconfigured` where the file is missing, open to others or no private key.
@@ -51,13 +52,14 @@ final class PrivateKeyFile {
       throw .misconfiguredKey("\(shown) is no private key that is understood here", hint: advice)
     }
     (kind, isEncrypted, publicBlob) = found
+    content.append(0)
   }
 
   deinit { OPENSSL_cleanse(&content, content.count) }
 
-  /// The file's bytes, for one call.
+  /// The file's bytes, with a NUL behind the last, for one call.
   func withBytes<Result>(_ body: (UnsafeBufferPointer<CChar>) -> Result) -> Result {
-    content.withUnsafeBytes { body($0.bindMemory(to: CChar.self)) }
+    content.withUnsafeBytes { body(UnsafeBufferPointer(rebasing: $0.bindMemory(to: CChar.self).dropLast())) }
   }
 
   private static func adviceOnFormat(_ content: [UInt8], _ path: String) -> String {

@@ -23,6 +23,8 @@ enum SmallFile {
     guard fstat(descriptor.number, &status) == 0 else { throw .unreadable(String(cString: strerror(errno))) }
     guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile }
     var bytes: [UInt8] = []
+    // In one piece and with room for a byte more, so that no copies of a key are left behind in freed memory.
+    bytes.reserveCapacity(min(max(Int(status.st_size), 0), limit) + 16)
     var buffer = [UInt8](repeating: 0, count: 16 * 1024)
     while true {
       let count = Glibc.read(descriptor.number, &buffer, buffer.count)

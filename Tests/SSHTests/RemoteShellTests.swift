@@ -222,7 +222,8 @@ import Transport
       let start = ContinuousClock.now
       shell.interrupt()
       #expect(await hashing.value?.kind == .interrupted)
-      #expect(ContinuousClock.now - start < .seconds(1))
+      // Some milliseconds; the rest is for the test's own task to be resumed on a busy machine.
+      #expect(ContinuousClock.now - start < .seconds(5))
 
       // Cancelling does the same.
       let (other, _) = try await self.shell(server)

@@ -48,6 +48,7 @@ public actor LoopbackSSHD {
   private let keyTypes: [KeyType]
   private let configurationFile: String
   private var process: ChildProcess?
+  private var watchdog: Watchdog?
 
   /// Starts a server, runs the body, stops the server and all its sessions, removes its folders.
   /// - Parameters:
@@ -208,6 +209,7 @@ public actor LoopbackSSHD {
     let new = try ChildProcess(
       ["/usr/sbin/sshd", "-D", "-f", configurationFile, "-E", logFile], environment: ["PATH": "/usr/bin:/bin"], directory: "/")
     process = new
+    watchdog = try Watchdog(server: new.id, folder: folder)
     for _ in 0..<500 {
       if log.contains("Server listening on 127.0.0.1 port \(port).") { return }
       guard new.isRunning else { break }
@@ -220,6 +222,8 @@ public actor LoopbackSSHD {
   public func stop() async throws {
     guard let process else { return }
     self.process = nil
+    await watchdog?.dismiss()
+    watchdog = nil
     // Stopped first, it cannot start another session while we look.
     Glibc.kill(process.id, SIGSTOP)
     try await ProcessTree.kill(ProcessTree.descendants(of: process.id) + [process.id])
