@@ -48,12 +48,14 @@ public actor LoopbackSSHD {
   private let keyTypes: [KeyType]
   private let configurationFile: String
   private var process: ChildProcess?
+  private var watchdog: Watchdog?
 
   /// Starts a server, runs the body, stops the server and all its sessions, removes its folders.
   /// - Parameters:
+  ///   - keyTypes: Its host keys; an RSA key takes a while to make, so there is none unless it is asked for.
   ///   - extraConfiguration: Lines of `sshd_config` put before ours: of each keyword the first one counts.
   public static func with<Result>(
-    _ style: Style = .shell, keyTypes: [KeyType] = KeyType.allCases, extraConfiguration: [String] = [],
+    _ style: Style = .shell, keyTypes: [KeyType] = [.ed25519, .ecdsa], extraConfiguration: [String] = [],
     isolation: isolated (any Actor)? = #isolation, _ body: (LoopbackSSHD) async throws -> Result
   ) async throws -> Result {
     if style == .chroot || style == .otherRoot, geteuid() != 0 {
@@ -144,7 +146,10 @@ public actor LoopbackSSHD {
     case .otherRoot: lines += ["Subsystem sftp \(try await makeJail())"]
     case .noHashTool: lines += ["Subsystem sftp internal-sftp", "SetEnv PATH=\(try makePoorPath())"]
     }
-    try folder.write(lines.joined(separator: "\n") + "\n", to: "sshd_config")
+    // A second Subsystem line is an error.
+    let ownSubsystem = extraConfiguration.contains { $0.hasPrefix("Subsystem ") }
+    let kept = lines.enumerated().filter { $0.offset < extraConfiguration.count || !ownSubsystem || !$0.element.hasPrefix("Subsystem ") }
+    try folder.write(kept.map(\.element).joined(separator: "\n") + "\n", to: "sshd_config")
   }
 
   private func makeKey(_ file: String, type: KeyType) async throws {
@@ -204,6 +209,7 @@ public actor LoopbackSSHD {
     let new = try ChildProcess(
       ["/usr/sbin/sshd", "-D", "-f", configurationFile, "-E", logFile], environment: ["PATH": "/usr/bin:/bin"], directory: "/")
     process = new
+    watchdog = try Watchdog(server: new.id, folder: folder)
     for _ in 0..<500 {
       if log.contains("Server listening on 127.0.0.1 port \(port).") { return }
       guard new.isRunning else { break }
@@ -216,6 +222,8 @@ public actor LoopbackSSHD {
   public func stop() async throws {
     guard let process else { return }
     self.process = nil
+    await watchdog?.dismiss()
+    watchdog = nil
     // Stopped first, it cannot start another session while we look.
     Glibc.kill(process.id, SIGSTOP)
     try await ProcessTree.kill(ProcessTree.descendants(of: process.id) + [process.id])

@@ -32,7 +32,7 @@ enum ProcessTree {
     for pid in pids { Glibc.kill(pid, SIGKILL) }
     for _ in 0..<200 {
       if !pids.contains(where: isAlive) { return }
-      usleep(10_000)
+      try await Task.sleep(nanoseconds: 10_000_000)
     }
     throw TemporaryFolder.Failure("these processes cannot be killed: \(pids.filter(isAlive))")
   }
@@ -43,5 +43,28 @@ enum ProcessTree {
       let end = stat.lastIndex(of: ")")
     else { return nil }
     return stat[stat.index(after: end)...].split(separator: " ")
+  }
+}
+
+/// Ends a server and removes its folder when the test process dies without doing so itself: a crash must leave nothing behind.
+///
+/// The test process holds a lock; another process waits for it.
+final class Watchdog: Sendable {
+  private let descriptor: Int32
+  private let process: ChildProcess
+
+  init(server: pid_t, folder: TemporaryFolder) throws {
+    let file = try folder.write([], to: "alive", mode: 0o600)
+    descriptor = open(file, O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw TemporaryFolder.Failure("cannot lock \(file)") }
+    process = try ChildProcess(["flock", file, "/bin/sh", "-c", "kill -9 \(server); rm -rf '\(folder.path)'"], directory: "/")
+  }
+
+  deinit { close(descriptor) }
+
+  /// Before the server is ended in order.
+  func dismiss() async {
+    kill(process.id, SIGKILL)
+    _ = await process.exitStatus()
   }
 }
