@@ -57,6 +57,7 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("SFTPCodecTests", ["TransportSFTP"]),
     tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
   ]
 )
