@@ -41,6 +41,14 @@ package final class SFTPDriver: TransportDriver {
 
   package func probe() async throws(TransportError) -> DestinationProbe {
     let session = try await session()
-    return DestinationProbe(capabilities: session.capabilities, evidence: .readback, freeSpace: nil, lines: [])
+    var probe = SFTPProbe(settings: settings, session: session)
+    do {
+      _ = try await probe.askServer()
+    } catch {
+      await session.close()
+      throw error
+    }
+    await session.close()
+    return DestinationProbe(capabilities: probe.capabilities, evidence: .readback, freeSpace: probe.freeSpace, lines: probe.lines)
   }
 }
