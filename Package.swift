@@ -59,5 +59,6 @@ let package = Package(
     tests("SyncModelTests", ["SyncModel", "Executors"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
     tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
   ]
 )

@@ -300,7 +300,7 @@ package actor SFTPClient {
         switch try channel.write(bytes) {
         case .bytes(let count): return count
         case .wouldBlock: return 0
-        case .endOfStream: throw closedByServer()
+        case .endOfStream: throw try closedByServer(channel)
         }
       }
       if taken == 0 { return moved }
@@ -320,10 +320,7 @@ package actor SFTPClient {
       }
       return received
     }
-    if ended {
-      try collectComplaints(channel)
-      throw closedByServer()
-    }
+    if ended { throw try closedByServer(channel) }
     guard received > 0 else { return false }
     do throws(SFTPMalformed) {
       if versionHandler != nil {
@@ -371,7 +368,8 @@ package actor SFTPClient {
     }
   }
 
-  private func closedByServer() -> TransportError {
+  private func closedByServer(_ channel: any SSHChannel) throws(TransportError) -> TransportError {
+    try collectComplaints(channel)
     let words = complaints.isEmpty ? "" : ": “\(displayText(of: complaints.suffix(300)))”"
     return Self.lost(
       .network, "\(displayText(settings.host)) ended the SFTP session\(words)",

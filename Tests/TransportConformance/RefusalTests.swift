@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import SyncModel
+import TestSupport
 import Testing
 import Transport
 import TransportSFTP
@@ -10,14 +11,14 @@ import TransportSFTP
   private func withServer(
     _ command: [String], root: String? = nil, _ body: (SFTPDriver, PipeServers, RemotePath, String) async throws -> Void
   ) async throws {
-    let scratch = try Scratch()
-    defer { scratch.remove() }
-    let servers = PipeServers(command: command)
-    var settings = SFTPSettings(
-      host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: root ?? scratch.path + "/root")
-    settings.progressTimeout = .seconds(20)
-    try await body(
-      SFTPDriver(settings: settings, connector: servers.connector), servers, RemotePath(root: settings.remoteRoot), scratch.path + "/root")
+    try await TemporaryFolder.with { folder in
+      let servers = PipeServers(command: command)
+      var settings = SFTPSettings(
+        host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: root ?? folder.path)
+      settings.progressTimeout = .seconds(20)
+      try await body(
+        SFTPDriver(settings: settings, connector: servers.connector), servers, RemotePath(root: settings.remoteRoot), folder.path)
+    }
   }
 
   @Test func permissionDeniedNamesThePathAndTheUser() async throws {
@@ -137,15 +138,16 @@ import TransportSFTP
   }
 
   @Test func aRelativeRootStartsAtTheLogin() async throws {
-    let scratch = try Scratch()
-    defer { scratch.remove() }
-    let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-d", scratch.path])
-    let settings = SFTPSettings(host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "root")
-    let session = try await SFTPDriver(settings: settings, connector: servers.connector).session()
-    let path = RemotePath(root: "root").appending(try RelativePath("a"))
-    try await session.makeFolder(path)
-    try await session.put([1], at: path.appending(try RelativePath("f")), modified: nil, mode: nil, durable: false)
-    #expect(try bytes(of: scratch.path + "/root/a/f") == [1])
-    await session.close()
+    try await TemporaryFolder.with { folder in
+      let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-d", folder.path])
+      let settings = SFTPSettings(host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "root")
+      let session = try await SFTPDriver(settings: settings, connector: servers.connector).session()
+      #expect(mkdir(folder.path + "/root", 0o755) == 0)
+      let path = RemotePath(root: "root").appending(try RelativePath("a"))
+      try await session.makeFolder(path)
+      try await session.put([1], at: path.appending(try RelativePath("f")), modified: nil, mode: nil, durable: false)
+      #expect(try bytes(of: folder.path + "/root/a/f") == [1])
+      await session.close()
+    }
   }
 }

@@ -16,10 +16,11 @@ struct ScriptedServer: Sendable {
     { [self] (_, _) throws(TransportError) in ScriptedConnection(server: self) }
   }
 
-  func session() async throws -> SFTPSession {
+  func session(_ adjust: (inout SFTPSettings) -> Void = { _ in }) async throws -> SFTPSession {
     var settings = SFTPSettings(host: "script", user: "test", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "/root")
     settings.progressTimeout = .seconds(5)
     settings.connectTimeout = .seconds(5)
+    adjust(&settings)
     return try await SFTPDriver(settings: settings, connector: connector).session()
   }
 
