@@ -69,7 +69,7 @@ extension ConformanceSubject {
   /// A private sshd, reached by the system's `ssh` program.
   static func sshProgram(_ style: LoopbackSSHD.Style) -> ConformanceSubject {
     ConformanceSubject(name: "sshd (\(style.rawValue)) through the ssh program") { progressTimeout, body in
-      try await LoopbackSSHD.with(style) { server in
+      try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
         let servers = PipeServers(command: [
           "/usr/bin/ssh", "-F", "none", "-i", server.keyFile, "-o", "UserKnownHostsFile=\(server.knownHostsFile)", "-o", "BatchMode=yes",
           "-p", "\(server.port)", "-s", "\(server.user)@\(server.host)", "sftp",

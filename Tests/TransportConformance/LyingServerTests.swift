@@ -149,6 +149,27 @@ import TransportSFTP
     try await session.makeFolder(path)
   }
 
+  /// A NAS that keeps the permission bits for itself: the times are set alone.
+  @Test func permissionBitsAreGivenUpBeforeTheTimes() async throws {
+    let set = Mutex<[[UInt8]]>([])
+    let server = Server { type, id, body in
+      switch type {
+      case 3: return Server.packet(102, id, Server.string("h"))
+      case 10: return Server.status(id, 3)
+      case 9:
+        set.withLock { $0.append(body) }
+        return Server.status(id, 0)
+      default: return Server.status(id, 0)
+      }
+    }
+    let session = try await server.session()
+    try await session.put([1], at: path, modified: 7, mode: 0o600, durable: false)
+    let upload = try await session.beginUpload(path, resumingAt: 0)
+    try await session.finishUpload(upload, modified: 7, mode: 0o600, durable: false)
+    let alone = Server.string(path.bytes) + Server.number(8) + Server.number(7) + Server.number(7)
+    #expect(set.withLock { $0 } == [alone, alone])
+  }
+
   @Test func hugeLimitsAreNotBelieved() async throws {
     let huge = [UInt8](repeating: 0xff, count: 32)
     let seen = Mutex(0)
