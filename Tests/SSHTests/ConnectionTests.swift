@@ -1,0 +1,238 @@
+import Executors
+import Foundation
+import SyncModel
+import TestSupport
+import Testing
+import Transport
+
+@testable import TransportSFTP
+
+@Suite struct ConnectionTests {
+  @Test(arguments: LoopbackSSHD.Style.allCases) func logsInWithAKeyFile(style: LoopbackSSHD.Style) async throws {
+    try await LoopbackSSHD.with(style) { server in
+      let facts = try await tryConnecting(server.settings)
+      #expect(facts.server.hasPrefix("SSH-2.0-OpenSSH"))
+      let wanted = try await runProcess(["ssh-keygen", "-lf", "\(server.folder.path)/host_ed25519.pub"])
+      #expect(wanted.text.contains(facts.fingerprint))
+    }
+  }
+
+  @Test func asksForTheKeyThatIsKnown() async throws {
+    try await LoopbackSSHD.with { server in
+      for type in [LoopbackSSHD.KeyType.ed25519, .ecdsa] {
+        var settings = server.settings
+        settings.knownHostsFile = try server.writeKnownHosts(["\(server.knownHostsName) \(try server.hostKey(type))"], name: "only_\(type)")
+        let wanted = try await runProcess(["ssh-keygen", "-lf", "\(server.folder.path)/host_\(type).pub"])
+        #expect(wanted.text.contains(try await tryConnecting(settings).fingerprint))
+      }
+      var settings = server.settings
+      settings.knownHostsFile = try await server.hashedKnownHosts()
+      _ = try await tryConnecting(settings)
+    }
+  }
+
+  @Test func serverWithOnlyAnRSAKey() async throws {
+    try await LoopbackSSHD.with(keyTypes: [.rsa], extraConfiguration: ["HostKeyAlgorithms +ssh-rsa"]) { server in
+      _ = try await tryConnecting(server.settings)
+    }
+  }
+
+  @Test func unknownHostIsRefusedWithTheWayToAddIt() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.knownHostsFile = try server.writeKnownHosts(["# nobody"], name: "nobody")
+      let failure = try #require(await failureOfConnecting(settings))
+      #expect(failure.kind == .hostKey)
+      #expect(!failure.retry)
+      let fingerprint = try await tryConnecting(server.settings).fingerprint
+      #expect(failure.message.contains(fingerprint))
+      #expect(failure.hint.contains("ssh-keyscan -t ed25519 -p \(server.port) 127.0.0.1 >> \(settings.knownHostsFile)"))
+      // The command does what it says.
+      let command = try #require(failure.hint.range(of: "ssh-keyscan"))
+      let added = try await runProcess(["sh", "-c", String(failure.hint[command.lowerBound...])])
+      #expect(added.status == 0)
+      _ = try await tryConnecting(settings)
+      settings.knownHostsFile = "\(server.folder.path)/missing"
+      #expect(await failureOfConnecting(settings)?.kind == .hostKey)
+    }
+  }
+
+  @Test func changedAndRevokedKeysAreRefused() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.knownHostsFile = try server.writeKnownHosts(
+        ["\(server.knownHostsName) \(try server.hostKey(.ed25519))", "@revoked * \(try server.hostKey(.ed25519))"], name: "revoked")
+      let revoked = try #require(await failureOfConnecting(settings))
+      #expect(revoked.kind == .hostKey)
+      #expect(revoked.message.contains("line 2"))
+      try await server.restartWithOtherHostKeys()
+      let changed = try #require(await failureOfConnecting(server.settings))
+      #expect(changed.kind == .hostKey)
+      #expect(changed.message.contains("line 1 of \(server.knownHostsFile)"))
+    }
+  }
+
+  @Test func wrongUserKey() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.keyFile = try await server.makeUserKey(.ed25519, name: "stranger", authorised: false)
+      let failure = try #require(await failureOfConnecting(settings))
+      #expect(failure.kind == .auth)
+      #expect(!failure.retry)
+      settings = server.settings
+      settings.user = "no-such-user"
+      #expect(await failureOfConnecting(settings)?.kind == .auth)
+    }
+  }
+
+  @Test func keyFilesThatCannotServe() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.keyFile = try await server.makeUserKey(.ecdsa, name: "ecdsa key")
+      _ = try await tryConnecting(settings)
+
+      let openKey = try #require(settings.keyFile)
+      chmod(openKey, 0o644)
+      let mode = try #require(await failureOfConnecting(settings))
+      #expect(mode.kind == .misconfigured)
+      #expect(mode.message.contains("0644"))
+      #expect(mode.hint.contains("chmod 600"))
+
+      settings.keyFile = "\(server.folder.path)/missing"
+      #expect(await failureOfConnecting(settings)?.kind == .misconfigured)
+
+      settings.keyFile = try await server.makeUserKey(.ed25519, name: "locked", passphrase: "secret")
+      let locked = try #require(await failureOfConnecting(settings))
+      #expect(locked.kind == .misconfigured)
+      #expect(locked.hint.contains("ssh-add"))
+
+      settings.keyFile = try server.folder.write("not a key\n", to: "nonsense", mode: 0o600)
+      #expect(await failureOfConnecting(settings)?.kind == .misconfigured)
+
+      let publicHalf = "\(server.folder.path)/public"
+      try FileManager.default.copyItem(atPath: server.keyFile + ".pub", toPath: publicHalf)
+      chmod(publicHalf, 0o600)
+      settings.keyFile = publicHalf
+      #expect(await failureOfConnecting(settings)?.hint.contains("without .pub") == true)
+
+      settings.keyFile = nil
+      #expect(await failureOfConnecting(settings)?.kind == .misconfigured)
+    }
+  }
+
+  @Test(.enabled(if: !LibSSH2Session.isAtLeast(0x010b00), "libssh2 1.11 and later can use RSA keys")) func rsaUserKeySaysWhy() async throws
+  {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.keyFile = try await server.makeUserKey(.rsa, name: "rsa_key")
+      let failure = try #require(await failureOfConnecting(settings))
+      #expect(failure.kind == .auth)
+      #expect(failure.message.contains("RSA"))
+      #expect(failure.hint.contains("ed25519"))
+    }
+  }
+
+  @Test func serverThatWantsPasswords() async throws {
+    let configuration = ["PubkeyAuthentication no", "PasswordAuthentication yes"]
+    try await LoopbackSSHD.with(extraConfiguration: configuration) { server in
+      let failure = try #require(await failureOfConnecting(server.settings))
+      #expect(failure.kind == .auth)
+      #expect(failure.message.contains("password"))
+    }
+  }
+
+  @Test func logsInWithAnAgent() async throws {
+    try await LoopbackSSHD.with { server in
+      let socket = "\(server.folder.path)/agent"
+      let agent = try ChildProcess(["ssh-agent", "-D", "-a", socket])
+      defer { kill(agent.id, SIGKILL) }
+      var settings = server.settings
+      settings.keyFile = nil
+      settings.useAgent = true
+      for _ in 0..<200 where !FileManager.default.fileExists(atPath: socket) { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(await failureOfConnecting(settings, agentSocket: socket)?.message.contains("holds no key") == true)
+
+      let stranger = try await server.makeUserKey(.ecdsa, name: "stranger", authorised: false)
+      let rsa = try await server.makeUserKey(.rsa, name: "rsa_key")
+      for key in [stranger, rsa] {
+        #expect(try await runProcess(["ssh-add", "-q", key], environment: ["SSH_AUTH_SOCK": socket, "PATH": "/usr/bin"]).status == 0)
+      }
+      if !LibSSH2Session.isAtLeast(0x010b00) { #expect(await failureOfConnecting(settings, agentSocket: socket)?.kind == .auth) }
+      // A key file locked with a passphrase names the agent's key.
+      #expect(
+        try await runProcess(["ssh-add", "-q", server.keyFile], environment: ["SSH_AUTH_SOCK": socket, "PATH": "/usr/bin"]).status == 0)
+      _ = try await tryConnecting(settings, agentSocket: socket)
+      #expect(try await runProcess(["ssh-keygen", "-q", "-p", "-P", "", "-N", "locked", "-f", server.keyFile]).status == 0)
+      settings.keyFile = server.keyFile
+      _ = try await tryConnecting(settings, agentSocket: socket)
+
+      // An agent that hangs does not hold anybody up.
+      kill(agent.id, SIGSTOP)
+      settings.connectTimeout = .milliseconds(600)
+      #expect(await failureOfConnecting(settings, agentSocket: socket)?.kind == .auth)
+      kill(agent.id, SIGCONT)
+      kill(agent.id, SIGTERM)
+      _ = await agent.exitStatus()
+      #expect(await failureOfConnecting(settings, agentSocket: socket)?.kind == .auth)
+    }
+  }
+
+  @Test func deadPortAndUnknownName() async throws {
+    try await LoopbackSSHD.with { server in
+      try await server.stop()
+      #expect(await failureOfConnecting(server.settings)?.kind == .network)
+      var settings = server.settings
+      settings.host = "nas.invalid"
+      #expect(await failureOfConnecting(settings)?.kind == .network)
+    }
+  }
+
+  @Test func silenceEndsAtTheDeadline() async throws {
+    try await LoopbackSSHD.with { server in
+      try await SilentListener.with { port in
+        var settings = server.settings
+        settings.port = UInt16(port)
+        settings.connectTimeout = .milliseconds(500)
+        let start = ContinuousClock.now
+        let failure = try #require(await failureOfConnecting(settings))
+        #expect(failure.kind == .timeout)
+        #expect(ContinuousClock.now - start < .seconds(2))
+      }
+    }
+  }
+
+  @Test func interruptEndsConnectingAtOnce() async throws {
+    try await LoopbackSSHD.with { server in
+      try await SilentListener.with { port in
+        var settings = server.settings
+        settings.port = UInt16(port)
+        let interrupter = Interrupter()
+        let start = ContinuousClock.now
+        async let failure = failureOfConnecting(settings, interrupter: interrupter)
+        try await Task.sleep(for: .milliseconds(200))
+        interrupter.interrupt()
+        #expect(await failure?.kind == .interrupted)
+        #expect(ContinuousClock.now - start < .seconds(1))
+      }
+    }
+  }
+}
+
+/// A listening socket behind which nobody ever answers.
+enum SilentListener {
+  static func with(_ body: (Int) async throws -> Void) async throws {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let status = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, length) == 0 && listen(descriptor, 16) == 0 ? getsockname(descriptor, $0, &length) : -1
+      }
+    }
+    try #require(status == 0)
+    try await body(Int(UInt16(bigEndian: address.sin_port)))
+  }
+}

@@ -1,0 +1,54 @@
+import Executors
+import SyncModel
+import TestSupport
+import Testing
+import Transport
+
+@testable import TransportSFTP
+
+extension LoopbackSSHD {
+  /// Settings that get in, unless a test changes them.
+  nonisolated var settings: SFTPSettings {
+    SFTPSettings(
+      host: host, port: UInt16(port), user: user, keyFile: keyFile, knownHostsFile: knownHostsFile, remoteRoot: remoteRoot,
+      connectTimeout: .seconds(20), progressTimeout: .seconds(20), keepAliveSeconds: 15)
+  }
+}
+
+/// What a connection said of itself.
+struct ConnectionFacts: Sendable {
+  let fingerprint: String
+  let server: String
+}
+
+/// Connects on a thread of its own and closes again.
+func tryConnecting(
+  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter()
+) async throws(TransportError) -> ConnectionFacts {
+  try await onThread { () throws(TransportError) in
+    let connection = try LibSSH2Connection(settings: settings, agentSocket: agentSocket, interrupter: interrupter)
+    defer { connection.close() }
+    return ConnectionFacts(fingerprint: connection.hostKeyFingerprint, server: connection.serverIdentification)
+  }
+}
+
+/// Runs a blocking body on a thread of its own.
+func onThread<Result: Sendable>(
+  _ body: @Sendable @escaping () throws(TransportError) -> Result
+) async throws(TransportError) -> Result {
+  let executor = ThreadExecutor(name: "test")
+  defer { executor.shutdown() }
+  return try await executor.run(body)
+}
+
+/// The failure of connecting; nil where it succeeds.
+func failureOfConnecting(
+  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter()
+) async -> SyncFailure? {
+  do throws(TransportError) {
+    _ = try await tryConnecting(settings, agentSocket: agentSocket, interrupter: interrupter)
+    return nil
+  } catch {
+    return error.failure
+  }
+}
