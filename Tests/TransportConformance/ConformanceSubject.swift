@@ -16,7 +16,7 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   let run: @Sendable (_ progressTimeout: Duration, _ body: Body) async throws -> Void
   var testDescription: String { name }
 
-  static let all: [ConformanceSubject] = [.pipes, .sshProgram(.shell), .sshProgram(.chroot)]
+  static let all: [ConformanceSubject] = [.pipes, .sshd(.shell), .sshd(.chroot)]
 
   /// Runs a body against a destination of its own.
   func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
@@ -66,20 +66,16 @@ extension ConformanceSubject {
     }
   }
 
-  /// A private sshd, reached by the system's `ssh` program.
-  static func sshProgram(_ style: LoopbackSSHD.Style) -> ConformanceSubject {
-    ConformanceSubject(name: "sshd (\(style.rawValue)) through the ssh program") { progressTimeout, body in
+  /// A private sshd, reached with libssh2.
+  static func sshd(_ style: LoopbackSSHD.Style) -> ConformanceSubject {
+    ConformanceSubject(name: "sshd (\(style.rawValue))") { progressTimeout, body in
       try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
-        let servers = PipeServers(command: [
-          "/usr/bin/ssh", "-F", "none", "-i", server.keyFile, "-o", "UserKnownHostsFile=\(server.knownHostsFile)", "-o", "BatchMode=yes",
-          "-p", "\(server.port)", "-s", "\(server.user)@\(server.host)", "sftp",
-        ])
         let settings = SFTPSettings(
-          host: server.host, user: server.user, keyFile: server.keyFile, knownHostsFile: server.knownHostsFile,
-          remoteRoot: server.remoteRoot, progressTimeout: progressTimeout)
+          host: server.host, port: try #require(UInt16(exactly: server.port)), user: server.user, keyFile: server.keyFile,
+          knownHostsFile: server.knownHostsFile, remoteRoot: server.remoteRoot, progressTimeout: progressTimeout)
         try await body(
           RunningSubject(
-            driver: SFTPDriver(settings: settings, connector: servers.connector), root: RemotePath(root: settings.remoteRoot),
+            driver: SFTPDriver(settings: settings, connector: LibSSH2Connection.connector()), root: RemotePath(root: settings.remoteRoot),
             folder: server.rootFolder, hang: { await server.pauseSessions() }))
       }
     }
