@@ -19,6 +19,7 @@ final class LibSSH2Channel: SSHChannel {
   private var writeIsHalfSent = false
   private var readIsHalfSent = false
   private var inputEnded = false
+  private var endWaitsForRoom = false
   private var outputEnded = false
   private var complaints: [UInt8] = []
   private var alive: LivenessWatch
@@ -30,7 +31,7 @@ final class LibSSH2Channel: SSHChannel {
     self.raw = raw
     self.session = session
     self.settings = settings
-    alive = LivenessWatch(interval: .seconds(Int64(max(settings.keepAliveSeconds, 2))))
+    alive = LivenessWatch(interval: .seconds(Int64(settings.keepAliveSeconds)))
   }
 
   deinit { close() }
@@ -125,7 +126,8 @@ final class LibSSH2Channel: SSHChannel {
   func sendEndOfInput() throws(TransportError) -> CarrierResult {
     guard !isFreed else { throw gone }
     if inputEnded { return .bytes(0) }
-    guard !writeIsHalfSent, !readIsHalfSent, session.hasRoom else { return .wouldBlock }
+    endWaitsForRoom = !session.hasRoom
+    guard !writeIsHalfSent, !readIsHalfSent, !endWaitsForRoom else { return .wouldBlock }
     let code = libssh2_channel_send_eof(raw)
     switch code {
     case 0:
@@ -140,7 +142,7 @@ final class LibSSH2Channel: SSHChannel {
 
   func pollDescriptors(wantsWrite: Bool) -> [(descriptor: Int32, events: Int16)] {
     var events = Int16(POLLIN)
-    if writeIsHalfSent || readIsHalfSent { events |= Int16(POLLOUT) }
+    if writeIsHalfSent || readIsHalfSent || (wantsWrite && endWaitsForRoom) { events |= Int16(POLLOUT) }
     var descriptors = [(descriptor: session.socket.number, events: events)]
     let queued = !isFreed && !outputEnded && (libssh2_poll_channel_read(raw, 1) != 0 || libssh2_channel_eof(raw) == 1)
     if queued, !writeIsHalfSent, !readIsHalfSent { descriptors.append((session.alwaysReady.descriptor, Int16(POLLIN))) }
@@ -159,7 +161,7 @@ final class LibSSH2Channel: SSHChannel {
       var next: Int32 = 0
       let code = libssh2_keepalive_send(session.raw, &next)
       guard code == 0 || code == LIBSSH2_ERROR_EAGAIN else { throw broken(code) }
-      alive.sent()
+      alive.sent(really: next <= LivenessWatch.shortestInterval)
     }
     return alive.millisecondsToNext
   }

@@ -41,7 +41,8 @@ package final class LibSSH2Connection: SSHConnection {
     hostKeyFingerprint = key.fingerprint
     try policy.check(key)
     try login.perform(session, name: name, deadline: deadline)
-    libssh2_keepalive_config(session.raw, 1, max(settings.keepAliveSeconds, 2))
+    // When to ask is decided by `LivenessWatch`; libssh2 only refuses to ask more often than this, by the wall clock.
+    libssh2_keepalive_config(session.raw, 1, LivenessWatch.shortestInterval)
     self.session = session
     self.settings = settings
   }

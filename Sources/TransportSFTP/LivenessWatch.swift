@@ -9,18 +9,22 @@ struct LivenessWatch {
   /// Questions in a row that may stay without an answer.
   private static let patience: UInt64 = 3
 
+  /// Seconds; libssh2 takes no less.
+  static let shortestInterval: UInt32 = 2
+
   init(interval: Duration) {
-    self.interval = Deadline.span(interval)
+    self.interval = max(Deadline.span(interval), UInt64(LivenessWatch.shortestInterval) * 1_000_000_000)
     sentAt = Deadline.now
   }
 
   /// Something was asked that the far side must react to.
   mutating func asked() { if askedAt == nil { askedAt = Deadline.now } }
 
-  /// A keepalive was sent.
-  mutating func sent() {
+  /// A keepalive was due.
+  /// - Parameter really: False where libssh2 kept it back because the wall clock was set back: then silence means nothing.
+  mutating func sent(really: Bool) {
     sentAt = Deadline.now
-    asked()
+    if really { asked() }
   }
 
   /// The far side reacted.

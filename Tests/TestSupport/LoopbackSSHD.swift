@@ -144,7 +144,10 @@ public actor LoopbackSSHD {
     case .otherRoot: lines += ["Subsystem sftp \(try await makeJail())"]
     case .noHashTool: lines += ["Subsystem sftp internal-sftp", "SetEnv PATH=\(try makePoorPath())"]
     }
-    try folder.write(lines.joined(separator: "\n") + "\n", to: "sshd_config")
+    // A second Subsystem line is an error.
+    let ownSubsystem = extraConfiguration.contains { $0.hasPrefix("Subsystem ") }
+    let kept = lines.enumerated().filter { $0.offset < extraConfiguration.count || !ownSubsystem || !$0.element.hasPrefix("Subsystem ") }
+    try folder.write(kept.map(\.element).joined(separator: "\n") + "\n", to: "sshd_config")
   }
 
   private func makeKey(_ file: String, type: KeyType) async throws {

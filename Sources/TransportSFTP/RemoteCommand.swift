@@ -1,0 +1,158 @@
+import Executors
+import SyncModel
+import Transport
+
+/// One command run by the far side's login shell.
+///
+/// The text is a constant of this program, never built from names: names go over standard input, separated by NUL. It is made so that
+/// csh, fish and busybox pass it on unharmed: one pair of single quotes, in it no `!`, no line feed and no backslash before a quote.
+struct RemoteCommand: Hashable, Sendable {
+  /// What the login shell is given.
+  let text: String
+
+  /// Marks the end of whatever a login profile prints, and the end of the answer with the exit status.
+  static let begin = Array("NASSYNC-BEGIN\n".utf8)
+  static let end = Array("NASSYNC-END ".utf8)
+
+  /// - Parameter script: POSIX shell, without single quotes. Its answer is framed by the two marks.
+  init(script: StaticString) {
+    text = "exec /bin/sh -c 'echo NASSYNC-BEGIN; \(script); echo \"NASSYNC-END $?\"'"
+  }
+
+  /// Why a command gave no answer although the connection is fine.
+  enum Refusal: Error {
+    /// The server does not run commands.
+    case denied
+    /// Nothing came for as long as was granted.
+    case silent
+    case failed(TransportError)
+  }
+
+  /// Runs the command: feeds its input and takes its output at the same time, blocking the calling thread.
+  /// - Parameters:
+  ///   - silence: How long nothing may move; the connection's own keepalives notice a dead peer much earlier.
+  ///   - input: The next piece of standard input, nil at its end.
+  ///   - output: Takes standard output as it comes.
+  /// - Returns: The last part of standard error.
+  func run(
+    on connection: any SSHConnection, interrupter: Interrupter, silence: Duration, input: () -> [UInt8]?,
+    output: (ArraySlice<UInt8>) throws(TransportError) -> Void
+  ) throws(Refusal) -> [UInt8] {
+    let channel: any SSHChannel
+    do throws(TransportError) {
+      channel = try connection.openChannel(.exec(text))
+    } catch {
+      if case .unsupported = error { throw .denied }
+      throw .failed(error)
+    }
+    defer { channel.close() }
+    do throws(TransportError) {
+      if let complaints = try converse(channel, interrupter, silence, input, output) { return complaints }
+    } catch {
+      throw .failed(error)
+    }
+    throw .silent
+  }
+
+  /// Nil where the silence lasted too long.
+  private func converse(
+    _ channel: any SSHChannel, _ interrupter: Interrupter, _ silence: Duration, _ input: () -> [UInt8]?,
+    _ output: (ArraySlice<UInt8>) throws(TransportError) -> Void
+  ) throws(TransportError) -> [UInt8]? {
+    var buffer = [UInt8](repeating: 0, count: 64 * 1024)
+    var feeding = Feeding.ready([])
+    var complaints = Complaints()
+    var deadline = Deadline(after: silence)
+    while true {
+      if interrupter.isInterrupted { throw .interruptedConnection }
+      var moved = try feeding.advance(channel, input)
+      switch try RemoteCommand.read(channel, &buffer) {
+      case .bytes(let count):
+        try output(buffer[..<count])
+        moved = true
+      case .endOfStream:
+        try complaints.collect(channel)
+        return complaints.bytes
+      case .wouldBlock: break
+      }
+      try complaints.collect(channel)
+      if moved {
+        deadline = Deadline(after: silence)
+        continue
+      }
+      let next = Deadline(after: .milliseconds(try channel.keepAlive()))
+      let descriptors = channel.pollDescriptors(wantsWrite: !feeding.isDone)
+      let until = next.moment < deadline.moment ? next : deadline
+      if waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: until) == .timedOut, deadline.hasPassed { return nil }
+    }
+  }
+
+  private static func read(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
+    let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
+      do throws(TransportError) { return .success(try channel.read(into: bytes)) } catch { return .failure(error) }
+    }
+    return try result.get()
+  }
+
+  /// What is still to be written to standard input.
+  private enum Feeding {
+    /// These bytes, then more.
+    case ready(ArraySlice<UInt8>)
+    /// Only the end is to be said.
+    case ending
+    case done
+
+    var isDone: Bool { if case .done = self { true } else { false } }
+
+    /// - Returns: Whether anything moved.
+    mutating func advance(_ channel: any SSHChannel, _ input: () -> [UInt8]?) throws(TransportError) -> Bool {
+      switch self {
+      case .done: return false
+      case .ending:
+        guard case .bytes = try channel.sendEndOfInput() else { return false }
+        self = .done
+        return true
+      case .ready(var bytes):
+        if bytes.isEmpty {
+          guard let more = input() else {
+            self = .ending
+            return true
+          }
+          bytes = more[...]
+        }
+        let result: Result<CarrierResult, TransportError> = bytes.withUnsafeBytes { raw in
+          do throws(TransportError) { return .success(try channel.write(raw)) } catch { return .failure(error) }
+        }
+        switch try result.get() {
+        case .bytes(let count):
+          self = .ready(bytes.dropFirst(count))
+          return count > 0 || bytes.isEmpty
+        case .wouldBlock:
+          self = .ready(bytes)
+          return false
+        case .endOfStream:
+          // It reads no more; what it has said is judged by whoever parses it.
+          self = .done
+          return true
+        }
+      }
+    }
+  }
+
+  /// The last 4 KiB of standard error.
+  private struct Complaints {
+    private(set) var bytes: [UInt8] = []
+    private var buffer = [UInt8](repeating: 0, count: 4096)
+
+    mutating func collect(_ channel: any SSHChannel) throws(TransportError) {
+      while true {
+        let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { raw in
+          do throws(TransportError) { return .success(try channel.readError(into: raw)) } catch { return .failure(error) }
+        }
+        guard case .bytes(let count) = try result.get(), count > 0 else { return }
+        bytes += buffer.prefix(count)
+        if bytes.count > 4096 { bytes.removeFirst(bytes.count - 4096) }
+      }
+    }
+  }
+}

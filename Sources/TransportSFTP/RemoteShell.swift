@@ -1,0 +1,399 @@
+import CLibCrypto
+import Executors
+import SyncModel
+import Transport
+
+/// What was found out about the shell of a destination, for display.
+package struct RemoteShellFacts: Hashable, Sendable, Codable {
+  /// Where the shell sees the destination's `remote_root`, escaped for display.
+  package var shellRoot: String
+  /// The hashing program, as `openssl dgst`.
+  package var program: String
+  /// Whether names with line feeds and backslashes can be hashed there, too.
+  package var hashesAnyName: Bool
+  /// Whether there is a program to flush a file system with; whether it can shows when it is used.
+  package var canSync: Bool
+}
+
+/// What came of looking for a shell.
+package enum RemoteShellOutcome: Sendable {
+  case available(RemoteShell, RemoteShellFacts)
+  /// A sentence for people. The destination works without: files are read back.
+  case unavailable(reason: String)
+}
+
+/// Hashes files on the NAS itself, by commands over its own SSH connection.
+///
+/// SFTP and shell often show one folder under two paths (a chroot for SFTP, volumes on a NAS); `open` finds the shell's by a file of random
+/// content and believes nothing else. The connection stays open between calls and is made again where it was lost meanwhile.
+package actor RemoteShell: RemoteHasher {
+  private nonisolated let executor = ThreadExecutor(name: "shell")
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+  private nonisolated let interrupter: Interrupter
+  private nonisolated let settings: SFTPSettings
+  private let connector: SSHConnector
+  private let hashingSilence: Duration
+  private var connection: (any SSHConnection)?
+  private var isClosed = false
+
+  /// The destination's root as SFTP names it, and as the shell does.
+  private var sftpRoot: [UInt8] = []
+  private var shellRoot: [UInt8] = []
+  private var program = HashProgram.openssl
+  private var programForOddNames: HashProgram?
+  private var hasSync = false
+
+  private init(settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, interrupter: Interrupter) {
+    self.settings = settings
+    self.connector = connector
+    self.hashingSilence = hashingSilence
+    self.interrupter = interrupter
+  }
+
+  isolated deinit {
+    connection?.close()
+    executor.shutdown()
+  }
+
+  /// Looks for a shell and for a way to hash the destination's files with it. Cancelling the task interrupts it.
+  /// - Parameters:
+  ///   - probe: A file that the caller has just written over SFTP, with a name that nothing else has.
+  ///   - content: What is in it: random, at least 16 bytes.
+  ///   - hashingSilence: How long hashing may take without a byte of output: one file can be very large.
+  /// - Throws: Where the network or the login fails; a missing or useless shell is an outcome.
+  package static func open(
+    settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
+    hashingSilence: Duration = .seconds(4 * 3600), interrupter: Interrupter = Interrupter()
+  ) async throws(TransportError) -> RemoteShellOutcome {
+    let shell = RemoteShell(settings: settings, connector: connector, hashingSilence: hashingSilence, interrupter: interrupter)
+    let found: Result<Exploration, TransportError> = await withTaskCancellationHandler {
+      do throws(TransportError) { return .success(try await shell.explore(probe, content)) } catch { return .failure(error) }
+    } onCancel: {
+      interrupter.interrupt()
+    }
+    switch try found.get() {
+    case .usable(let facts): return .available(shell, facts)
+    case .useless(let reason):
+      await shell.close()
+      return .unavailable(reason: reason)
+    }
+  }
+
+  package nonisolated var evidence: Evidence { .server }
+
+  /// Makes the calls in flight throw at once. The shell cannot be used again.
+  package nonisolated func interrupt() { interrupter.interrupt() }
+
+  package func close() {
+    isClosed = true
+    connection?.close()
+    connection = nil
+  }
+
+  // MARK: Hashing
+
+  /// All in one command, or in two where some names need another program. Without such a program those files have no digest in the result.
+  /// Cancelling the task interrupts the shell for good.
+  package func digests(
+    of paths: [RemotePath], progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    var plain: [RemotePath] = []
+    var odd: [RemotePath] = []
+    var seen: Set<RemotePath> = []
+    for path in paths where seen.insert(path).inserted {
+      let name = try shellPath(of: path)
+      if program.prints(name) { plain.append(path) } else { odd.append(path) }
+    }
+    var result: [RemotePath: ContentDigest] = [:]
+    result.reserveCapacity(seen.count)
+    var rounds = [(plain, program)]
+    if let programForOddNames { rounds.append((odd, programForOddNames)) }
+    for (group, program) in rounds where !group.isEmpty {
+      let before = result.count
+      let names = { [shellRoot] (index: Int) in RemoteShell.join(shellRoot, group[index]) }
+      let digests = try await interruptibly { (shell) throws(TransportError) in
+        try shell.hash(group.count, with: program, names) { progress(before + $0) }
+      }
+      for (path, digest) in zip(group, digests) { if let digest { result[path] = digest } }
+    }
+    return result
+  }
+
+  /// Asks the far side to write what it has of a file system to its disk.
+  /// - Returns: Whether it said that it did.
+  package func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
+    guard hasSync else { return false }
+    let name = try shellPath(of: path)
+    return try await interruptibly { (shell) throws(TransportError) in
+      let answer = try shell.ask(RemoteCommand(script: "xargs -0 sync -f"), input: name + [0], silence: shell.hashingSilence)
+      return answer?.status == 0
+    }
+  }
+
+  private func interruptibly<Answer: Sendable>(
+    _ body: (isolated RemoteShell) throws(TransportError) -> Answer
+  ) async throws(TransportError) -> Answer {
+    guard !Task.isCancelled, !isClosed else { throw .interruptedConnection }
+    let result: Result<Answer, TransportError> = await withTaskCancellationHandler {
+      do throws(TransportError) { return .success(try body(self)) } catch { return .failure(error) }
+    } onCancel: {
+      interrupter.interrupt()
+    }
+    return try result.get()
+  }
+
+  private func shellPath(of path: RemotePath) throws(TransportError) -> [UInt8] {
+    guard path.root == sftpRoot else {
+      throw .failure(
+        SyncFailure(.misconfigured, "\(path) is not below the folder that was probed", hint: "Run `nassync check`."), sessionLost: false)
+    }
+    return RemoteShell.join(shellRoot, path)
+  }
+
+  private static func join(_ shellRoot: [UInt8], _ path: RemotePath) -> [UInt8] {
+    guard let relative = path.relative else { return shellRoot.isEmpty ? [UInt8(ascii: "/")] : shellRoot }
+    return shellRoot + [UInt8(ascii: "/")] + relative.bytes
+  }
+
+  private func hash(
+    _ count: Int, with program: HashProgram, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void
+  ) throws(TransportError) -> [ContentDigest?] {
+    do throws(RemoteCommand.Refusal) {
+      return try tryHashing(count, with: program, silence: hashingSilence, name, progress: progress).digests
+    } catch {
+      drop()
+      switch error {
+      case .failed(let error): throw error
+      case .denied: throw incomprehensible("it runs no commands any more")
+      case .silent:
+        throw .lostConnection(
+          .timeout, "\(displayText(settings.host)) has not hashed a file in \(hashingSilence)", hint: "Look whether the NAS is overloaded.")
+      }
+    }
+  }
+
+  /// One hashing command. A failed connection is dropped by the caller.
+  private func tryHashing(
+    _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void = { _ in }
+  ) throws(RemoteCommand.Refusal) -> HashAnswer {
+    var answer = HashAnswer(program: program, count: count, name: name)
+    var sent = 0
+    let complaints = try run(program.command, silence: silence) {
+      guard sent < count else { return nil }
+      var piece: [UInt8] = []
+      while sent < count, piece.count < 32 * 1024 {
+        piece += name(sent)
+        piece.append(0)
+        sent += 1
+      }
+      return piece
+    } output: { (bytes) throws(TransportError) in
+      do throws(HashAnswer.Malformed) { try answer.feed(bytes) } catch { throw incomprehensible(error.description) }
+      progress(answer.position)
+    }
+    do throws(HashAnswer.Malformed) {
+      try answer.finish()
+    } catch {
+      let words = complaints.isEmpty ? "" : ", saying “\(displayText(of: complaints.suffix(200)))”"
+      throw .failed(incomprehensible(error.description + words))
+    }
+    return answer
+  }
+
+  private func incomprehensible(_ what: String) -> TransportError {
+    .lostConnection(
+      .protocol, "the answer of \(displayText(settings.host))'s hashing program is not understood: \(what)",
+      hint: "Nothing of it is believed. It is tried again; `verify: { method: readback }` does without.")
+  }
+
+  // MARK: Commands
+
+  /// An answer framed by the two marks.
+  struct FramedAnswer: Sendable {
+    let lines: [ArraySlice<UInt8>]
+    let status: Int
+  }
+
+  /// Runs a command with a small answer. Nil where the shell did not answer as a shell does.
+  func ask(_ command: RemoteCommand, input: [UInt8], silence: Duration) throws(TransportError) -> FramedAnswer? {
+    do throws(RemoteCommand.Refusal) {
+      let output = try collect(command, input: input, silence: silence)
+      return RemoteShell.unframe(output)
+    } catch {
+      drop()
+      if case .failed(let error) = error { throw error }
+      return nil
+    }
+  }
+
+  private func collect(_ command: RemoteCommand, input: [UInt8], silence: Duration) throws(RemoteCommand.Refusal) -> [UInt8] {
+    var input: [UInt8]? = input.isEmpty ? nil : input
+    var output: [UInt8] = []
+    _ = try run(command, silence: silence) {
+      defer { input = nil }
+      return input
+    } output: { (bytes) throws(TransportError) in
+      output += bytes
+      // 20,000 folders fit many times.
+      if output.count > 8 << 20 { throw incomprehensible("it does not end") }
+    }
+    return output
+  }
+
+  private static func unframe(_ output: [UInt8]) -> FramedAnswer? {
+    let lines = output.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    guard let begin = lines.firstIndex(where: { $0.elementsEqual(RemoteCommand.begin.dropLast()) }), lines.last?.isEmpty == true,
+      let last = lines.dropLast().last, last.starts(with: RemoteCommand.end), lines.count - 2 > begin,
+      let status = Int(String(decoding: last.dropFirst(RemoteCommand.end.count), as: UTF8.self))
+    else { return nil }
+    return FramedAnswer(lines: Array(lines[(begin + 1)..<(lines.count - 2)]), status: status)
+  }
+
+  /// Runs a command over the connection, which is made where there is none. One that was lost while it lay idle is made again, once.
+  private func run(
+    _ command: RemoteCommand, silence: Duration, input: () -> [UInt8]?, output: (ArraySlice<UInt8>) throws(TransportError) -> Void
+  ) throws(RemoteCommand.Refusal) -> [UInt8] {
+    var touched = false
+    let feed = {
+      touched = true
+      return input()
+    }
+    let reused = connection != nil
+    do throws(RemoteCommand.Refusal) {
+      return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: feed, output: output)
+    } catch {
+      guard reused, !touched, case .failed(let failure) = error, failure.sessionLost, !interrupter.isInterrupted else { throw error }
+      drop()
+      return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: input, output: output)
+    }
+  }
+
+  private func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
+    if let connection { return connection }
+    do throws(TransportError) {
+      if interrupter.isInterrupted || isClosed { throw .interruptedConnection }
+      let made = try connector(settings, interrupter)
+      connection = made
+      return made
+    } catch {
+      throw .failed(error)
+    }
+  }
+
+  private func drop() {
+    connection?.close()
+    connection = nil
+  }
+
+  // MARK: Exploring
+
+  private enum Exploration: Sendable {
+    case usable(RemoteShellFacts)
+    case useless(String)
+  }
+
+  private func explore(_ probe: RemotePath, _ content: [UInt8]) throws(TransportError) -> Exploration {
+    guard let relative = probe.relative, let digest = RemoteShell.digest(of: content) else {
+      return .useless("the probe file cannot be used")
+    }
+    let survey: ShellSurvey
+    switch try surveyed() {
+    case .failure(let reason): return .useless(reason.sentence)
+    case .success(let found): survey = found
+    }
+    guard survey.programs.contains("xargs") else { return .useless("the NAS has no program xargs") }
+    let programs = HashProgram.allCases.filter { survey.programs.contains($0.programName) }
+    guard !programs.isEmpty else {
+      return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")
+    }
+    var place = try locate(survey.candidates(for: probe.root), relative, digest, programs)
+    if place == nil, let listing = try ask(ShellSurvey.folders, input: [], silence: settings.progressTimeout) {
+      place = try locate(ShellSurvey.candidates(for: probe.root, below: listing.lines), relative, digest, programs)
+    }
+    guard let place else {
+      return .useless("the NAS's shell does not see the folder \(displayText(settings.remoteRoot)), or cannot hash there")
+    }
+    sftpRoot = probe.root
+    shellRoot = place.root
+    program = place.program
+    hasSync = survey.programs.contains("sync")
+    if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero]) != nil {
+      programForOddNames = .sha256sumZero
+    }
+    return .usable(
+      RemoteShellFacts(
+        shellRoot: place.root.isEmpty ? "/" : displayText(of: place.root), program: place.program.rawValue,
+        hashesAnyName: programForOddNames != nil, canSync: hasSync))
+  }
+
+  private struct Uselessness: Error {
+    let sentence: String
+  }
+
+  /// Asks the shell about its surroundings.
+  ///
+  /// Some servers drop the connection when they are asked for a command. That looks like a network failure, so it counts only when it happens
+  /// twice, on connections that both logged in.
+  private func surveyed() throws(TransportError) -> Result<ShellSurvey, Uselessness> {
+    for attempt in 1...2 {
+      do throws(RemoteCommand.Refusal) {
+        _ = try connected()
+      } catch {
+        if case .failed(let error) = error { throw error }
+      }
+      do throws(RemoteCommand.Refusal) {
+        let output = try collect(ShellSurvey.command, input: [], silence: settings.progressTimeout)
+        guard let answer = RemoteShell.unframe(output) else {
+          let words = displayText(of: output.prefix(120)).trimmed
+          return .failure(Uselessness(sentence: words.isEmpty ? "the NAS runs no commands" : "the NAS answers a command with “\(words)”"))
+        }
+        return .success(ShellSurvey(answer.lines))
+      } catch {
+        drop()
+        switch error {
+        case .denied:
+          return .failure(Uselessness(sentence: "the NAS does not allow the user \(displayText(settings.user)) to run commands"))
+        case .silent: return .failure(Uselessness(sentence: "the NAS does not answer a command"))
+        case .failed(let error):
+          guard error.failure.kind == .network else { throw error }
+          if attempt == 2 { return .failure(Uselessness(sentence: "the NAS ends the connection when it is asked to run a command")) }
+        }
+      }
+    }
+    return .failure(Uselessness(sentence: "the NAS runs no commands"))
+  }
+
+  /// The first folder, and a program, in which the probe file has the digest it must have.
+  private func locate(
+    _ roots: [[UInt8]], _ relative: RelativePath, _ digest: ContentDigest, _ programs: [HashProgram]
+  ) throws(TransportError) -> (root: [UInt8], program: HashProgram)? {
+    for program in programs {
+      let fitting = roots.filter { program.prints($0) && program.prints(relative.bytes) }
+      guard !fitting.isEmpty else { continue }
+      do throws(RemoteCommand.Refusal) {
+        let answer = try tryHashing(fitting.count, with: program, silence: settings.progressTimeout) { index in
+          fitting[index] + [UInt8(ascii: "/")] + relative.bytes
+        }
+        if let index = answer.digests.firstIndex(of: digest) { return (fitting[index], program) }
+      } catch {
+        drop()
+        // A program that does not work here, or not as expected, is passed over; a broken network is not.
+        if case .failed(let error) = error, error.failure.kind != .protocol { throw error }
+      }
+    }
+    return nil
+  }
+
+  private static func digest(of content: [UInt8]) -> ContentDigest? {
+    var bytes = [UInt8](repeating: 0, count: 32)
+    guard EVP_Digest(content, content.count, &bytes, nil, EVP_sha256(), nil) == 1 else { return nil }
+    return ContentDigest(bytes: bytes)
+  }
+}
+
+extension String {
+  /// Without spaces at both ends.
+  fileprivate var trimmed: String {
+    String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
+  }
+}
