@@ -58,7 +58,7 @@ let package = Package(
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
-    tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
   ]
 )

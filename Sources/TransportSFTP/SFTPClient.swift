@@ -117,10 +117,10 @@ package actor SFTPClient {
       lose(error)
       throw error
     }
-    executor.setPump { [weak self, executor, interrupter] in
-      // `self` is let go of before the wait.
+    // The executor holds the pump, so the pump holds no executor; and `self` is let go of before the wait.
+    executor.setPump { [weak self, interrupter, wake = executor.wakeDescriptor] in
       guard let plan = self?.serviceFromPump() else { return }
-      Self.wait(plan, executor.wakeDescriptor, interrupter.descriptor)
+      Self.wait(plan, wake, interrupter.descriptor)
     }
     outbox.append(packet: SFTPRequest.initialPacket)
     progressed = Self.now()

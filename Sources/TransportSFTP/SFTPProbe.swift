@@ -42,12 +42,7 @@ struct SFTPProbe {
 
   /// Finds the root and makes the probe's folder in it; nil where that does not work.
   private mutating func askRoot(_ root: RemotePath) async throws(TransportError) -> RemotePath? {
-    let scratch: RemotePath
-    do throws(RelativePath.Invalid) {
-      scratch = root.appending(try RelativePath(".nassync-probe-" + String(UInt64.random(in: .min ... .max), radix: 16)))
-    } catch {
-      throw .failure(SyncFailure(.misconfigured, "\(root) cannot hold a folder", hint: "Correct remote_root."), sessionLost: false)
-    }
+    let scratch = try Self.scratch(in: root)
     do {
       try await session.makeFolder(root)
       try await session.makeFolder(scratch)
@@ -126,6 +121,28 @@ struct SFTPProbe {
     }
     let tenths = freeSpace / 100_000_000
     say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) GB are free")
+  }
+
+  /// A name below the root that nothing else has.
+  static func scratch(in root: RemotePath) throws(TransportError) -> RemotePath {
+    try below(root, ".nassync-probe-" + String(UInt64.random(in: .min ... .max), radix: 16))
+  }
+
+  /// Says what came of looking for a shell, and how files will be proven therefore.
+  mutating func tell(_ outcome: RemoteShellOutcome) {
+    switch outcome {
+    case .unavailable(let reason):
+      say("shell", .limited, reason)
+      say("evidence", .limited, "files are read back and hashed here (readback)")
+    case .available(_, let facts):
+      say("shell", .good, "commands can be run; the shell sees \(displayText(settings.remoteRoot)) as \(facts.shellRoot)")
+      say(
+        "hash_program", facts.hashesAnyName ? .good : .limited,
+        facts.hashesAnyName
+          ? "files are hashed there with \(facts.program)"
+          : "files are hashed there with \(facts.program), but for names with line feeds or backslashes, which are read back")
+      say("evidence", .good, "files are hashed on the NAS itself (server)")
+    }
   }
 
   private static func below(_ folder: RemotePath, _ name: String) throws(TransportError) -> RemotePath {

@@ -137,6 +137,24 @@ import TransportSFTP
     }
   }
 
+  /// Neither a descriptor nor a thread stays behind a session; what other tests hold at the same time is far less.
+  @Test func manySessionsLeaveNoDescriptors() async throws {
+    func held() throws -> Int {
+      try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+        + FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count
+    }
+    try await withServer(["/usr/lib/openssh/sftp-server"]) { driver, servers, root, _ in
+      let before = try held()
+      for number in 0..<300 {
+        let session = try await driver.session()
+        _ = try await session.entry(at: root)
+        if number % 2 == 0 { await session.close() }
+      }
+      for _ in 0..<500 where !servers.running.isEmpty { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(try held() - before < 280)
+    }
+  }
+
   @Test func aRelativeRootStartsAtTheLogin() async throws {
     try await TemporaryFolder.with { folder in
       let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-d", folder.path])
