@@ -58,6 +58,7 @@ package actor SFTPClient {
     var limits: SFTPLimits?
   }
 
+  /// As given.
   package nonisolated let settings: SFTPSettings
   private nonisolated let executor: ThreadExecutor
   private nonisolated let interrupter: Interrupter

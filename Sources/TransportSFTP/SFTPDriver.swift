@@ -5,6 +5,7 @@ import Transport
 
 /// The SFTP destination of one equipment: opens sessions, finds a way to hash files there, and says what the server can do.
 package final class SFTPDriver: TransportDriver {
+  /// As given.
   package let settings: SFTPSettings
   private let connector: SSHConnector
   private let gate: HandshakeGate

@@ -6,6 +6,7 @@ import Transport
 package struct SFTPSettings: Hashable, Sendable {
   /// Host name or address, as the known-hosts file names it.
   package var host: String
+  /// TCP port.
   package var port: UInt16
   /// Login name.
   package var user: String
@@ -30,6 +31,7 @@ package struct SFTPSettings: Hashable, Sendable {
   /// A folder with more entries is taken for a server that lists without end.
   package var listingLimit: Int
 
+  /// The defaults suit a NAS in the same building.
   package init(
     host: String, port: UInt16 = 22, user: String, keyFile: String?, useAgent: Bool = false, knownHostsFile: String, remoteRoot: String,
     connectTimeout: Duration = .seconds(20), progressTimeout: Duration = .seconds(60), keepAliveSeconds: UInt32 = 15,
