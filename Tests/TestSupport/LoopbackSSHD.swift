@@ -51,9 +51,10 @@ public actor LoopbackSSHD {
 
   /// Starts a server, runs the body, stops the server and all its sessions, removes its folders.
   /// - Parameters:
+  ///   - keyTypes: Its host keys; an RSA key takes a while to make, so there is none unless it is asked for.
   ///   - extraConfiguration: Lines of `sshd_config` put before ours: of each keyword the first one counts.
   public static func with<Result>(
-    _ style: Style = .shell, keyTypes: [KeyType] = KeyType.allCases, extraConfiguration: [String] = [],
+    _ style: Style = .shell, keyTypes: [KeyType] = [.ed25519, .ecdsa], extraConfiguration: [String] = [],
     isolation: isolated (any Actor)? = #isolation, _ body: (LoopbackSSHD) async throws -> Result
   ) async throws -> Result {
     if style == .chroot || style == .otherRoot, geteuid() != 0 {

@@ -32,7 +32,7 @@ enum ProcessTree {
     for pid in pids { Glibc.kill(pid, SIGKILL) }
     for _ in 0..<200 {
       if !pids.contains(where: isAlive) { return }
-      usleep(10_000)
+      try await Task.sleep(nanoseconds: 10_000_000)
     }
     throw TemporaryFolder.Failure("these processes cannot be killed: \(pids.filter(isAlive))")
   }
