@@ -65,5 +65,8 @@ let package = Package(
     tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
+    tests("SFTPCodecTests", ["TransportSFTP"]),
+    tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
   ]
 )

@@ -15,6 +15,7 @@ package struct SFTPAttributes: Hashable, Sendable {
   private static let hasTimes: UInt32 = 0x0000_0008
   private static let hasExtended: UInt32 = 0x8000_0000
 
+  /// Attributes to set; what is nil stays as it is.
   package init(size: UInt64? = nil, permissions: UInt32? = nil, modified: UInt32? = nil) {
     self.size = size
     self.permissions = permissions

@@ -58,6 +58,7 @@ package actor SFTPClient {
     var limits: SFTPLimits?
   }
 
+  /// As given.
   package nonisolated let settings: SFTPSettings
   private nonisolated let executor: ThreadExecutor
   private nonisolated let interrupter: Interrupter
@@ -117,10 +118,10 @@ package actor SFTPClient {
       lose(error)
       throw error
     }
-    executor.setPump { [weak self, executor, interrupter] in
-      // `self` is let go of before the wait.
+    // The executor holds the pump, so the pump holds no executor; and `self` is let go of before the wait.
+    executor.setPump { [weak self, interrupter, wake = executor.wakeDescriptor] in
       guard let plan = self?.serviceFromPump() else { return }
-      Self.wait(plan, executor.wakeDescriptor, interrupter.descriptor)
+      Self.wait(plan, wake, interrupter.descriptor)
     }
     outbox.append(packet: SFTPRequest.initialPacket)
     progressed = Self.now()
@@ -300,7 +301,7 @@ package actor SFTPClient {
         switch try channel.write(bytes) {
         case .bytes(let count): return count
         case .wouldBlock: return 0
-        case .endOfStream: throw closedByServer()
+        case .endOfStream: throw try closedByServer(channel)
         }
       }
       if taken == 0 { return moved }
@@ -320,10 +321,7 @@ package actor SFTPClient {
       }
       return received
     }
-    if ended {
-      try collectComplaints(channel)
-      throw closedByServer()
-    }
+    if ended { throw try closedByServer(channel) }
     guard received > 0 else { return false }
     do throws(SFTPMalformed) {
       if versionHandler != nil {
@@ -371,7 +369,8 @@ package actor SFTPClient {
     }
   }
 
-  private func closedByServer() -> TransportError {
+  private func closedByServer(_ channel: any SSHChannel) throws(TransportError) -> TransportError {
+    try collectComplaints(channel)
     let words = complaints.isEmpty ? "" : ": “\(displayText(of: complaints.suffix(300)))”"
     return Self.lost(
       .network, "\(displayText(settings.host)) ended the SFTP session\(words)",

@@ -1,20 +1,28 @@
 import Executors
 import SyncModel
+import Synchronization
 import Transport
 
-/// The SFTP destination of one equipment: opens sessions and says what the server can do.
+/// The SFTP destination of one equipment: opens sessions, finds a way to hash files there, and says what the server can do.
 package final class SFTPDriver: TransportDriver {
+  /// As given.
   package let settings: SFTPSettings
   private let connector: SSHConnector
   private let gate: HandshakeGate
+  /// That there is no shell is asked once in the driver's life.
+  private let hasNoShell = Atomic<Bool>(false)
 
-  package init(settings: SFTPSettings, connector: @escaping SSHConnector) {
+  /// - Parameter connector: Makes connections, on a thread of each session's own.
+  package init(settings: SFTPSettings, connector: @escaping SSHConnector = LibSSH2Connection.connector()) {
     self.settings = settings
     self.connector = connector
     gate = HandshakeGate(settings.handshakesAtOnce)
   }
 
   package var address: String { settings.address }
+
+  /// The folder below which everything goes.
+  package var root: RemotePath { RemotePath(root: settings.remoteRoot) }
 
   package func connect() async throws(TransportError) -> any TransportSession { try await session() }
 
@@ -37,10 +45,63 @@ package final class SFTPDriver: TransportDriver {
     return try opened.get()
   }
 
-  package func makeHasher() async throws(TransportError) -> (any RemoteHasher)? { nil }
+  package func makeHasher() async throws(TransportError) -> (any RemoteHasher)? {
+    if hasNoShell.load(ordering: .relaxed) { return nil }
+    let session = try await session()
+    let found: Result<RemoteShellOutcome, TransportError>
+    do throws(TransportError) { found = .success(try await findShell(session)) } catch { found = .failure(error) }
+    await session.close()
+    guard case .available(let shell, _) = try found.get() else { return nil }
+    return shell
+  }
+
+  /// Looks for a shell that sees the root, by a file of random content that is removed again.
+  private func findShell(_ session: SFTPSession) async throws(TransportError) -> RemoteShellOutcome {
+    let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
+    let file = try SFTPProbe.scratch(in: root)
+    try await session.makeFolder(root)
+    try await session.put(content, at: file, modified: nil, mode: nil, durable: false)
+    let outcome: Result<RemoteShellOutcome, TransportError>
+    do throws(TransportError) {
+      try await gate.enter()
+      do throws(TransportError) {
+        outcome = .success(try await RemoteShell.open(settings: settings, connector: connector, probe: file, content: content))
+      } catch {
+        await gate.leave()
+        throw error
+      }
+      await gate.leave()
+    } catch {
+      outcome = .failure(error)
+    }
+    do throws(TransportError) { try await session.removeFile(file) } catch {
+      // What kept the shell from being found says more than what followed from it.
+      _ = try outcome.get()
+      throw error
+    }
+    if case .success(.unavailable) = outcome { hasNoShell.store(true, ordering: .relaxed) }
+    return try outcome.get()
+  }
 
   package func probe() async throws(TransportError) -> DestinationProbe {
     let session = try await session()
-    return DestinationProbe(capabilities: session.capabilities, evidence: .readback, freeSpace: nil, lines: [])
+    let asked: Result<DestinationProbe, TransportError>
+    do throws(TransportError) { asked = .success(try await ask(session)) } catch { asked = .failure(error) }
+    await session.close()
+    return try asked.get()
+  }
+
+  private func ask(_ session: SFTPSession) async throws(TransportError) -> DestinationProbe {
+    var probe = SFTPProbe(settings: settings, session: session)
+    var evidence = Evidence.readback
+    if try await probe.askServer() {
+      let outcome = try await findShell(session)
+      probe.tell(outcome)
+      if case .available(let shell, _) = outcome {
+        evidence = shell.evidence
+        await shell.close()
+      }
+    }
+    return DestinationProbe(capabilities: probe.capabilities, evidence: evidence, freeSpace: probe.freeSpace, lines: probe.lines)
   }
 }

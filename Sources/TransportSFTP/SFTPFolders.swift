@@ -93,8 +93,10 @@ extension SFTPClient {
 
   // MARK: Listing
 
-  /// More entries, or more bytes of names, are taken for a server that lists without end.
-  private static let listingLimit = (entries: 2_000_000, bytes: 256 << 20)
+  /// Bytes of names that one listing may have: a bound on memory.
+  private static let listedBytes = 256 << 20
+  /// Bytes of one name; file systems have 255, a few somewhat more.
+  private static let nameLength = 4096
 
   func list(_ folder: RemotePath) async throws(TransportError) -> [RemoteEntry] {
     // The root may be a link: whoever set it up said so. Anything below must be a folder itself.
@@ -136,9 +138,9 @@ extension SFTPClient {
           }
         default: throw violated("a reply of the wrong type")
         }
-        guard entries.count <= Self.listingLimit.entries, bytes <= Self.listingLimit.bytes else {
+        guard entries.count <= settings.listingLimit, bytes <= Self.listedBytes else {
           throw .failure(
-            SyncFailure(.protocol, "\(folder) has more than \(Self.listingLimit.entries) entries", hint: "Look at that folder on the NAS."),
+            SyncFailure(.protocol, "\(folder) has more than \(entries.count) entries", hint: "Look at that folder on the NAS."),
             sessionLost: false)
         }
       }
@@ -149,6 +151,7 @@ extension SFTPClient {
 
   private func entry(of name: SFTPName, in folder: RemotePath) throws(TransportError) -> RemoteEntry? {
     if name.name == [0x2e] || name.name == [0x2e, 0x2e] { return nil }
+    guard name.name.count <= Self.nameLength else { throw violated("a name of \(name.name.count) bytes in \(folder)") }
     let checked: RelativePath
     do { checked = try RelativePath(bytes: name.name) } catch {
       throw violated("the name “\(displayText(of: name.name.prefix(80)))” in \(folder)")

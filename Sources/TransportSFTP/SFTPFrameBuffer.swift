@@ -14,6 +14,7 @@ package struct SFTPFrameBuffer {
   private var start = 0
   private var end = 0
 
+  /// An empty one, with room for two packets.
   package init() { storage = [UInt8](repeating: 0, count: 2 * Self.ordinaryLimit) }
 
   /// Takes longer packets, within `utmostLimit`.

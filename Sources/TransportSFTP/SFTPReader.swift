@@ -2,6 +2,7 @@
 package struct SFTPMalformed: Error, Hashable, Sendable, CustomStringConvertible {
   /// What is wrong, without the server's bytes unless they are escaped.
   package let reason: String
+  /// - Parameter reason: One clause.
   package init(_ reason: String) { self.reason = reason }
   package var description: String { reason }
 }
@@ -13,23 +14,27 @@ package struct SFTPReader {
   private let bytes: UnsafeRawBufferPointer
   private var position = 0
 
+  /// Starts at the first byte.
   package init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
 
   /// Bytes not read yet.
   package var remaining: Int { bytes.count - position }
 
+  /// The next byte.
   package mutating func byte() throws(SFTPMalformed) -> UInt8 {
     guard remaining >= 1 else { throw SFTPMalformed("a packet ends too early") }
     defer { position += 1 }
     return bytes[position]
   }
 
+  /// The next four bytes, most significant first.
   package mutating func uint32() throws(SFTPMalformed) -> UInt32 {
     guard remaining >= 4 else { throw SFTPMalformed("a packet ends too early") }
     defer { position += 4 }
     return UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: position, as: UInt32.self))
   }
 
+  /// The next eight bytes, most significant first.
   package mutating func uint64() throws(SFTPMalformed) -> UInt64 {
     guard remaining >= 8 else { throw SFTPMalformed("a packet ends too early") }
     defer { position += 8 }

@@ -1,27 +1,42 @@
 /// The code and text of a STATUS reply.
 package struct SFTPStatus: Hashable, Sendable {
+  /// One of the constants below, or whatever a server makes up.
   package let code: UInt32
   /// The server's words, as bytes, not escaped yet.
   package let message: [UInt8]
 
+  /// - Parameter message: Not escaped.
   package init(code: UInt32, message: [UInt8] = []) {
     self.code = code
     self.message = message
   }
 
+  /// Success.
   package static let ok: UInt32 = 0
+  /// Nothing more to read, or to list.
   package static let endOfFile: UInt32 = 1
+  /// Nothing has that name.
   package static let noSuchFile: UInt32 = 2
+  /// The user may not.
   package static let permissionDenied: UInt32 = 3
+  /// Anything: a full disk, a name that is taken.
   package static let failure: UInt32 = 4
+  /// The server has no connection to its store.
   package static let noConnection: UInt32 = 6
+  /// The server lost its connection to its store.
   package static let connectionLost: UInt32 = 7
+  /// The server cannot.
   package static let unsupported: UInt32 = 8
   // Codes of later drafts that servers send to version 3 clients, too (ProFTPD sends 11).
+  /// A folder on the way is missing.
   package static let noSuchPath: UInt32 = 10
+  /// The name is taken.
   package static let alreadyExists: UInt32 = 11
+  /// The medium is write-protected.
   package static let writeProtected: UInt32 = 12
+  /// The disk is full.
   package static let noSpace: UInt32 = 14
+  /// The user's share of the disk is full.
   package static let quotaExceeded: UInt32 = 15
 
   /// Success.
@@ -34,9 +49,11 @@ package struct SFTPStatus: Hashable, Sendable {
 
 /// One entry of a NAME reply.
 package struct SFTPName: Hashable, Sendable {
+  /// The exact bytes, not checked.
   package let name: [UInt8]
   /// First byte of the `ls -l` line: the type, for servers whose attributes have none.
   package let typeLetter: UInt8?
+  /// What the listing says of it, links not followed.
   package let attributes: SFTPAttributes
 }
 
@@ -53,6 +70,7 @@ package enum SFTPReply: Hashable, Sendable {
   /// The body of an EXTENDED_REPLY: its form depends on the request.
   case extended([UInt8])
 
+  /// The case without its content.
   package var kind: Kind {
     switch self {
     case .status: .status
@@ -114,6 +132,7 @@ package enum SFTPReply: Hashable, Sendable {
 
 /// The server's first packet: its version and what it can do beyond.
 package struct SFTPVersion: Hashable, Sendable {
+  /// As the server says; this client takes 3.
   package let version: UInt32
   /// Known extensions, announced in the version known here.
   package let extensions: Set<SFTPExtension>
@@ -137,11 +156,16 @@ package struct SFTPVersion: Hashable, Sendable {
 
 /// The reply to `limits@openssh.com`; 0 means that the server does not say.
 package struct SFTPLimits: Hashable, Sendable {
+  /// Bytes of one packet, at most.
   package let packetLength: UInt64
+  /// Bytes of one READ, at most.
   package let readLength: UInt64
+  /// Bytes of one WRITE, at most.
   package let writeLength: UInt64
+  /// Files and folders open at the same time, at most.
   package let openHandles: UInt64
 
+  /// Decodes the body of an EXTENDED_REPLY.
   package init(decoding body: [UInt8]) throws(SFTPMalformed) {
     let words = try decodeBody(body) { (reader) throws(SFTPMalformed) in
       [try reader.uint64(), try reader.uint64(), try reader.uint64(), try reader.uint64()]
@@ -160,6 +184,7 @@ package struct SFTPFileSystem: Hashable, Sendable {
   /// Files that this user may still make; nil where the file system has no fixed number of them.
   package let availableFiles: UInt64?
 
+  /// Decodes the body of an EXTENDED_REPLY.
   package init(decoding body: [UInt8]) throws(SFTPMalformed) {
     let words = try decodeBody(body) { (reader) throws(SFTPMalformed) in
       var words: [UInt64] = []

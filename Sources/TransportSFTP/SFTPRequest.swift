@@ -1,16 +1,24 @@
 /// A server's name for an open file or folder: opaque, at most 256 bytes.
 package struct SFTPHandle: Hashable, Sendable {
+  /// As the server gave them.
   package let bytes: [UInt8]
+  /// - Parameter bytes: As the server gave them.
   package init(bytes: [UInt8]) { self.bytes = bytes }
 }
 
 /// How a file is opened (draft-ietf-secsh-filexfer-02, section 6.3).
 package struct SFTPOpenFlags: OptionSet, Hashable, Sendable {
+  /// The `pflags` word.
   package let rawValue: UInt32
+  /// - Parameter rawValue: The `pflags` word.
   package init(rawValue: UInt32) { self.rawValue = rawValue }
+  /// For reading.
   package static let read = SFTPOpenFlags(rawValue: 0x01)
+  /// For writing.
   package static let write = SFTPOpenFlags(rawValue: 0x02)
+  /// Makes the file where it is not there.
   package static let create = SFTPOpenFlags(rawValue: 0x08)
+  /// Empties the file.
   package static let truncate = SFTPOpenFlags(rawValue: 0x10)
   /// With `create`: fails where anything has that name, a symbolic link too.
   package static let exclusive = SFTPOpenFlags(rawValue: 0x20)

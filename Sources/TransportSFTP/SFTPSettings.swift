@@ -6,6 +6,7 @@ import Transport
 package struct SFTPSettings: Hashable, Sendable {
   /// Host name or address, as the known-hosts file names it.
   package var host: String
+  /// TCP port.
   package var port: UInt16
   /// Login name.
   package var user: String
@@ -27,11 +28,14 @@ package struct SFTPSettings: Hashable, Sendable {
   package var windowBytes: Int
   /// Handshakes that one driver makes at the same time, at most: sshd's `MaxStartups` drops more than ten unauthenticated connections.
   package var handshakesAtOnce: Int
+  /// A folder with more entries is taken for a server that lists without end.
+  package var listingLimit: Int
 
+  /// The defaults suit a NAS in the same building.
   package init(
     host: String, port: UInt16 = 22, user: String, keyFile: String?, useAgent: Bool = false, knownHostsFile: String, remoteRoot: String,
     connectTimeout: Duration = .seconds(20), progressTimeout: Duration = .seconds(60), keepAliveSeconds: UInt32 = 15,
-    windowBytes: Int = 4 << 20, handshakesAtOnce: Int = 4
+    windowBytes: Int = 4 << 20, handshakesAtOnce: Int = 4, listingLimit: Int = 2_000_000
   ) {
     self.host = host
     self.port = port
@@ -45,6 +49,7 @@ package struct SFTPSettings: Hashable, Sendable {
     self.keepAliveSeconds = keepAliveSeconds
     self.windowBytes = windowBytes
     self.handshakesAtOnce = handshakesAtOnce
+    self.listingLimit = listingLimit
   }
 
   /// For people: `sftp://user@host:22/root`.

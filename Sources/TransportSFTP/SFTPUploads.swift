@@ -33,6 +33,8 @@ private enum BurstOutcome {
   case written
   case notOpened(SFTPStatus)
   case refused(SFTPStatus, action: String)
+  /// Everything is there but times or permission bits.
+  case attributesRefused(SFTPStatus)
 }
 
 /// The replies of a burst after its OPEN, counted down. Belongs to the client's actor.
@@ -47,10 +49,17 @@ private final class Burst {
     self.done = done
   }
 
-  func answered(_ result: Result<SFTPReply, TransportError>, _ action: String) {
+  /// - Parameter action: What was asked for; nil for setting attributes, which weighs less than any other refusal.
+  func answered(_ result: Result<SFTPReply, TransportError>, _ action: String?) {
     switch result {
     case .success(.status(let status)):
-      if !status.isOK, case .written = outcome { outcome = .refused(status, action: action) }
+      if !status.isOK {
+        switch (outcome, action) {
+        case (.written, let action?), (.attributesRefused, let action?): outcome = .refused(status, action: action)
+        case (.written, nil): outcome = .attributesRefused(status)
+        default: break
+        }
+      }
     case .success: break
     case .failure(let error): loss = error
     }
@@ -81,7 +90,15 @@ extension SFTPClient {
     case .written: return
     case .notOpened(let status): throw try await notOpened(status, path)
     case .refused(let status, let action): throw try await explain(status, action, path)
+    case .attributesRefused: try await setTimesAlone(attributes, path)
     }
+  }
+
+  /// Many a NAS keeps the permission bits for itself and refuses them together with the times: the times alone are what a run needs.
+  private func setTimesAlone(_ attributes: SFTPAttributes?, _ path: RemotePath) async throws(TransportError) {
+    guard let modified = attributes?.modified else { return }
+    let set = try await status(of: .setstat(path.bytes, SFTPAttributes(modified: modified)))
+    guard set.isOK else { throw try await explain(set, "set the times of", path) }
   }
 
   private func burst(
@@ -116,7 +133,7 @@ extension SFTPClient {
       }
       offset = end
     }
-    if let attributes { send(.fsetstat(handle, attributes)) { burst.answered($0, "set the times of") } }
+    if let attributes { send(.fsetstat(handle, attributes)) { burst.answered($0, nil) } }
     if syncs { send(.fsync(handle)) { burst.answered($0, "write to disk") } }
     send(.close(handle)) { burst.answered($0, "finish") }
   }
@@ -234,17 +251,17 @@ extension SFTPClient {
   func finishUpload(_ handle: UploadHandle, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError) {
     let upload = try upload(handle)
     uploads[handle.id] = nil
+    let attributes = Self.attributes(modified: modified, mode: mode)
     var requests: [(SFTPRequest, String)] = []
-    if let attributes = Self.attributes(modified: modified, mode: mode) {
-      requests.append((.fsetstat(upload.handle, attributes), "set the times of"))
-    }
     if durable, abilities.extensions.contains(.fsync) { requests.append((.fsync(upload.handle), "write to disk")) }
     requests.append((.close(upload.handle), "finish"))
-    let replies = try await ask(all: requests.map(\.0))
+    let setting = attributes.map { [SFTPRequest.fsetstat(upload.handle, $0)] } ?? []
+    let replies = try await ask(all: setting + requests.map(\.0))
     try await settle(upload)
-    for (reply, (_, action)) in zip(replies, requests) {
+    for (reply, (_, action)) in zip(replies.dropFirst(setting.count), requests) {
       if case .status(let status) = reply, !status.isOK { throw try await explain(status, action, upload.path) }
     }
+    if !setting.isEmpty, case .status(let status)? = replies.first, !status.isOK { try await setTimesAlone(attributes, upload.path) }
   }
 
   func abandonUpload(_ handle: UploadHandle) {

@@ -1,36 +1,31 @@
 import Foundation
 import Glibc
 import SyncModel
+import TestSupport
 import Testing
 import Transport
 import TransportSFTP
 
 /// A kind of destination that the suite runs over. Another driver joins by adding one to `all`.
 struct ConformanceSubject: Sendable, CustomTestStringConvertible {
+  typealias Body = @Sendable (RunningSubject) async throws -> Void
+
   let name: String
-  /// Brings a destination up, with an empty root.
-  let start: @Sendable (Duration) async throws -> RunningSubject
+  /// Brings a destination up, with an empty root, runs the body, takes everything down. The driver gives a session up that moves no byte
+  /// for the given time.
+  let run: @Sendable (_ progressTimeout: Duration, _ body: Body) async throws -> Void
   var testDescription: String { name }
 
-  static let all: [ConformanceSubject] = [.pipes]
+  static let all: [ConformanceSubject] = [.pipes, .sshd(.shell), .sshd(.chroot)]
 
-  /// Runs a body against a destination of its own and takes everything down afterwards.
-  func with(
-    progressTimeout: Duration = .seconds(30), _ body: (RunningSubject) async throws -> Void
-  ) async throws {
-    let running = try await start(progressTimeout)
-    do { try await body(running) } catch {
-      await running.stop()
-      throw error
-    }
-    await running.stop()
-  }
+  /// Runs a body against a destination of its own.
+  func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
 
   /// `with`, with a session.
   func withSession(
-    progressTimeout: Duration = .seconds(30), _ body: (any TransportSession, RunningSubject) async throws -> Void
+    progressTimeout: Duration = .seconds(30), _ body: @Sendable (any TransportSession, RunningSubject) async throws -> Void
   ) async throws {
-    try await with(progressTimeout: progressTimeout) { running in
+    try await run(progressTimeout) { running in
       let session = try await running.driver.connect()
       do { try await body(session, running) } catch {
         await session.close()
@@ -48,9 +43,8 @@ struct RunningSubject: Sendable {
   let root: RemotePath
   /// The folder on this machine behind the root: what a test looks at with its own eyes.
   let folder: String
-  /// Stops the server's process that serves, as a NAS that hangs.
-  let hang: @Sendable () -> Void
-  let stop: @Sendable () async -> Void
+  /// Stops the processes that serve the sessions, as a NAS that hangs.
+  let hang: @Sendable () async -> Void
 
   func path(_ relative: String) throws -> RemotePath { root.appending(try RelativePath(relative)) }
   func path(_ bytes: [UInt8]) throws -> RemotePath { root.appending(try RelativePath(bytes: bytes)) }
@@ -59,37 +53,32 @@ struct RunningSubject: Sendable {
 }
 
 extension ConformanceSubject {
-  /// OpenSSH's server over a socket pair.
-  static let pipes = ConformanceSubject(name: "sftp-server over a socket pair") { progressTimeout in
-    let scratch = try Scratch()
-    let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-e"])
-    var settings = SFTPSettings(
-      host: "pipe", user: "test", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: scratch.path + "/root")
-    settings.progressTimeout = progressTimeout
-    return RunningSubject(
-      driver: SFTPDriver(settings: settings, connector: servers.connector), root: RemotePath(root: settings.remoteRoot),
-      folder: scratch.path + "/root", hang: { servers.signalAll(SIGSTOP) },
-      stop: {
-        servers.signalAll(SIGCONT)
-        scratch.remove()
-      })
-  }
-}
-
-/// A temporary folder with `root` in it.
-final class Scratch: Sendable {
-  let path: String
-
-  init() throws {
-    var template = Array((NSTemporaryDirectory() + "/nassync-conformance-XXXXXX").utf8CString)
-    guard mkdtemp(&template) != nil else { throw POSIXError(.EIO) }
-    path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    guard mkdir(path + "/root", 0o755) == 0 else { throw POSIXError(.EIO) }
+  /// OpenSSH's server over a socket pair: SFTP without SSH.
+  static let pipes = ConformanceSubject(name: "sftp-server over a socket pair") { progressTimeout, body in
+    try await TemporaryFolder.with { folder in
+      let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-e"])
+      let settings = SFTPSettings(
+        host: "pipe", user: "test", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: folder.path, progressTimeout: progressTimeout)
+      try await body(
+        RunningSubject(
+          driver: SFTPDriver(settings: settings, connector: servers.connector), root: RemotePath(root: settings.remoteRoot),
+          folder: folder.path, hang: { servers.signalAll(SIGSTOP) }))
+    }
   }
 
-  func remove() {
-    // A test that fails half way may leave nothing to remove.
-    try? FileManager.default.removeItem(atPath: path)  // reason: best effort on the way out
+  /// A private sshd, reached with libssh2.
+  static func sshd(_ style: LoopbackSSHD.Style) -> ConformanceSubject {
+    ConformanceSubject(name: "sshd (\(style.rawValue))") { progressTimeout, body in
+      try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
+        let settings = SFTPSettings(
+          host: server.host, port: try #require(UInt16(exactly: server.port)), user: server.user, keyFile: server.keyFile,
+          knownHostsFile: server.knownHostsFile, remoteRoot: server.remoteRoot, progressTimeout: progressTimeout)
+        try await body(
+          RunningSubject(
+            driver: SFTPDriver(settings: settings, connector: LibSSH2Connection.connector()), root: RemotePath(root: settings.remoteRoot),
+            folder: server.rootFolder, hang: { await server.pauseSessions() }))
+      }
+    }
   }
 }
 
@@ -104,12 +93,13 @@ func exists(_ path: String) -> Bool {
 /// Bytes that do not compress and do not repeat, the same for the same seed.
 func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
   var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-  return [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-    for index in 0..<count {
+  return [UInt8](unsafeUninitializedCapacity: count + 8) { buffer, initialized in
+    let bytes = UnsafeMutableRawBufferPointer(buffer)
+    for index in stride(from: 0, to: count, by: 8) {
       state ^= state << 13
       state ^= state >> 7
       state ^= state << 17
-      buffer[index] = UInt8(truncatingIfNeeded: state >> 32)
+      bytes.storeBytes(of: state, toByteOffset: index, as: UInt64.self)
     }
     initialized = count
   }

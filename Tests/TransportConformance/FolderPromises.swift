@@ -12,7 +12,198 @@ import Transport
       #expect(exists(running.local("a/b/c")))
       let other = try await running.driver.connect()
       try await other.makeFolder(try running.path("a/b/c"))
+      try await other.makeFolder(running.root)
       await other.close()
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func manyTasksMakeTheSameFolders(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for number in 0..<200 {
+          let path = try running.path("x/y/\(number % 5)/z")
+          group.addTask { try await session.makeFolder(path) }
+        }
+        try await group.waitForAll()
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: running.local("x/y")).count == 5)
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func fileInTheWayOfAFolder(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let path = try running.path("taken")
+      try await session.put([1], at: path, modified: nil, mode: nil, durable: false)
+      await #expect(throws: TransportError.alreadyExists(path)) { try await session.makeFolder(path) }
+      #expect(try bytes(of: running.local("taken")) == [1])
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func missingRootIsNeverMade(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let root = RemotePath(root: String(decoding: running.root.bytes, as: UTF8.self) + "/nowhere")
+      for path in [root, root.appending(try RelativePath("a/b"))] {
+        let error = await #expect(throws: TransportError.self) { try await session.makeFolder(path) }
+        #expect(error?.failure.kind == .misconfigured)
+        #expect(error?.failure.hint.contains("remote_root") == true)
+        #expect(error?.sessionLost == false)
+      }
+      #expect(!exists(running.local("nowhere")))
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func entriesSayWhatIsThere(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      #expect(try await session.entry(at: try running.path("none")) == nil)
+      try await session.put(noise(1234), at: try running.path("file"), modified: 1_700_000_000, mode: 0o640, durable: false)
+      try await session.makeFolder(try running.path("folder"))
+      #expect(symlink("/etc", running.local("link")) == 0)
+      let file = try await session.entry(at: try running.path("file"))
+      #expect(file == RemoteEntry(name: try RelativePath("file"), kind: .file, size: 1234, modified: 1_700_000_000))
+      #expect(try await session.entry(at: try running.path("folder"))?.kind == .folder)
+      #expect(try await session.entry(at: try running.path("link"))?.kind == .symlink)
+      #expect(try await session.entry(at: running.root)?.kind == .folder)
+      let listed = Set(try await session.list(running.root).map { [$0.name.description, $0.kind.rawValue] })
+      #expect(listed == [["file", "file"], ["folder", "folder"], ["link", "symlink"]])
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func setsTimesOfFilesAndFolders(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      try await session.makeFolder(try running.path("folder"))
+      try await session.setModified(try running.path("folder"), to: 1_600_000_000)
+      #expect(try await session.entry(at: try running.path("folder"))?.modified == 1_600_000_000)
+      await #expect(throws: TransportError.notFound(try running.path("gone"))) {
+        try await session.setModified(try running.path("gone"), to: 1)
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func listsTwentyThousandEntries(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      #expect(mkdir(running.local("many"), 0o755) == 0)
+      for number in 0..<20_000 { close(creat(running.local("many/file-\(number)"), 0o644)) }
+      let entries = try await session.list(try running.path("many"))
+      #expect(Set(entries.map(\.name)).count == 20_000)
+      #expect(entries.allSatisfy { $0.kind == .file })
+      try await session.removeTree(try running.path("many"))
+      #expect(!exists(running.local("many")))
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func listingWhatIsNoFolder(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      await #expect(throws: TransportError.notFound(try running.path("gone"))) { try await session.list(try running.path("gone")) }
+      #expect(symlink("/etc", running.local("link")) == 0)
+      for name in ["link", "file"] {
+        if name == "file" { try await session.put([1], at: try running.path(name), modified: nil, mode: nil, durable: false) }
+        let error = await #expect(throws: TransportError.self) { try await session.list(try running.path(name)) }
+        #expect(error?.sessionLost == false)
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func publishesAFolderOnce(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let (staging, final) = (try running.path("p/.nassync-1"), try running.path("p/Run_1"))
+      try await session.makeFolder(staging)
+      try await session.put([1], at: staging.appending(try RelativePath("f")), modified: nil, mode: nil, durable: false)
+      try await session.publish(staging, as: final)
+      #expect(try bytes(of: running.local("p/Run_1/f")) == [1])
+      #expect(!exists(running.local("p/.nassync-1")))
+      try await session.makeFolder(staging)
+      try await session.put([2], at: staging.appending(try RelativePath("f")), modified: nil, mode: nil, durable: false)
+      await #expect(throws: TransportError.alreadyExists(final)) { try await session.publish(staging, as: final) }
+      #expect(try bytes(of: running.local("p/Run_1/f")) == [1])
+      #expect(try bytes(of: running.local("p/.nassync-1/f")) == [2])
+      await #expect(throws: TransportError.notFound(try running.path("gone"))) {
+        try await session.publish(try running.path("gone"), as: try running.path("p/other"))
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func publishesAFileOnceAndReplacesWhenTold(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let (new, final) = (try running.path("new"), try running.path("final"))
+      try await session.put([1], at: new, modified: nil, mode: nil, durable: false)
+      try await session.publish(new, as: final)
+      try await session.put([2], at: new, modified: nil, mode: nil, durable: false)
+      await #expect(throws: TransportError.alreadyExists(final)) { try await session.publish(new, as: final) }
+      #expect(try bytes(of: running.local("final")) == [1])
+      try await session.replace(new, over: final)
+      #expect(try bytes(of: running.local("final")) == [2])
+      #expect(!exists(running.local("new")))
+      // A link that leads nowhere takes the name, too.
+      #expect(symlink("nowhere", running.local("dangling")) == 0)
+      await #expect(throws: TransportError.alreadyExists(try running.path("dangling"))) {
+        try await session.publish(final, as: try running.path("dangling"))
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func removesATreeAndNothingBehindItsLinks(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      #expect(mkdir(running.local("outside"), 0o755) == 0)
+      close(creat(running.local("outside/precious"), 0o644))
+      for folder in ["t/a/b", "t/c"] { try await session.makeFolder(try running.path(folder)) }
+      for name in ["t/1", "t/a/2", "t/a/b/3"] {
+        try await session.put([1], at: try running.path(name), modified: nil, mode: nil, durable: false)
+      }
+      #expect(symlink(running.local("outside"), running.local("t/a/escape")) == 0)
+      #expect(symlink("../outside", running.local("t/c/escape")) == 0)
+      #expect(symlink("nowhere", running.local("t/c/dangling")) == 0)
+      try await session.removeTree(try running.path("t"))
+      #expect(!exists(running.local("t")))
+      #expect(exists(running.local("outside/precious")))
+      try await session.removeTree(try running.path("t"))
+      // A link in place of the folder goes, what it leads to stays.
+      #expect(symlink("outside", running.local("t")) == 0)
+      try await session.removeTree(try running.path("t"))
+      #expect(!exists(running.local("t")))
+      #expect(exists(running.local("outside/precious")))
+      // Removed folders are not taken for existing ones.
+      try await session.makeFolder(try running.path("t/a/b"))
+      #expect(exists(running.local("t/a/b")))
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func removesFiles(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      try await session.put([1], at: try running.path("f"), modified: nil, mode: nil, durable: false)
+      try await session.removeFile(try running.path("f"))
+      try await session.removeFile(try running.path("f"))
+      #expect(!exists(running.local("f")))
+      try await session.makeFolder(try running.path("folder"))
+      await #expect(throws: TransportError.self) { try await session.removeFile(try running.path("folder")) }
+      #expect(exists(running.local("folder")))
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func makesSymbolicLinks(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      guard session.capabilities.symlinks else { return }
+      let path = try running.path("link")
+      let target = Array("../some where/é".utf8) + [0xff]
+      try await session.makeSymlink(at: path, target: target)
+      try await session.makeSymlink(at: path, target: target)
+      #expect(try await session.symlinkTarget(of: path) == target)
+      #expect(try await session.entry(at: path)?.kind == .symlink)
+      await #expect(throws: TransportError.alreadyExists(path)) { try await session.makeSymlink(at: path, target: [0x61]) }
+      try await session.put([1], at: try running.path("file"), modified: nil, mode: nil, durable: false)
+      await #expect(throws: TransportError.alreadyExists(try running.path("file"))) {
+        try await session.makeSymlink(at: try running.path("file"), target: [0x61])
+      }
+      await #expect(throws: TransportError.notFound(try running.path("gone"))) {
+        try await session.symlinkTarget(of: try running.path("gone"))
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func saysHowMuchIsFree(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let free = try await session.freeSpace(at: running.root)
+      #expect((free != nil) == session.capabilities.reportsFreeSpace)
+      if let free { #expect(free > 1 << 20) }
     }
   }
 }

@@ -1,0 +1,200 @@
+import Foundation
+import Glibc
+import SyncModel
+import Synchronization
+import Testing
+import Transport
+
+@Suite struct FilePromises {
+  /// Names that a shell, a log or a lazy parser would trip over.
+  static let oddNames: [[UInt8]] =
+    [
+      "plain", "with space", " lead", "trail ", "quote'\"`", "new\nline", "tab\t", "back\\slash", "-rf", "--", "$(reboot)", "${HOME}", "*",
+      "?[a]",
+      "semi;colon|pipe&", "größe", "gro\u{0308}ße", "🔬 microscope", "日本語", "...", "..hidden", "~", "#", "%2e%2e", "a:b", "CON",
+    ].map { Array($0.utf8) } + [[UInt8](repeating: 0x78, count: 255), [0xff, 0xfe, 0x41], [0x1b, 0x5b, 0x32, 0x4a], [0xc3]]
+
+  @Test(arguments: ConformanceSubject.all) func anyNameGoesThere(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      for (number, name) in Self.oddNames.enumerated() {
+        let path = try running.path(name)
+        try await session.makeFolder(path)
+        let file = path.appending(try RelativePath(bytes: name))
+        try await session.put([UInt8(number)], at: file, modified: nil, mode: nil, durable: false)
+        #expect(try await session.entry(at: file)?.name.bytes == name)
+        let read = Mutex<[UInt8]>([])
+        try await session.download(file, from: 0) { chunk in read.withLock { $0 += chunk } }
+        #expect(read.withLock { $0 } == [UInt8(number)])
+      }
+      #expect(Set(try await session.list(running.root).map(\.name.bytes)) == Set(Self.oddNames))
+      let seen = try #require(opendir(running.folder))
+      defer { closedir(seen) }
+      var local: Set<[UInt8]> = []
+      while let entry = readdir(seen) {
+        let name = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+        if name != [0x2e], name != [0x2e, 0x2e] { local.insert(name) }
+      }
+      #expect(local == Set(Self.oddNames))
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func putWritesBytesTimesAndMode(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      for (number, size) in [0, 1, 4096, 32 * 1024, 32 * 1024 + 1, 261_120, 261_121, 900_000].enumerated() {
+        let content = noise(size, seed: UInt64(number) + 1)
+        try await session.put(content, at: try running.path("f\(number)"), modified: 1_500_000_000, mode: 0o600, durable: number % 2 == 0)
+        #expect(try bytes(of: running.local("f\(number)")) == content)
+        var status = stat()
+        #expect(stat(running.local("f\(number)"), &status) == 0)
+        #expect(status.st_mtim.tv_sec == 1_500_000_000)
+        #expect(status.st_mode & 0o7777 == 0o600)
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func putReplacesAFormerAttempt(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let path = try running.path("f")
+      try await session.put(noise(5000), at: path, modified: nil, mode: 0o444, durable: false)
+      try await session.put([1, 2], at: path, modified: nil, mode: 0o444, durable: false)
+      #expect(try bytes(of: running.local("f")) == [1, 2])
+      // What a link of a former attempt leads to is not written.
+      try await session.put([7], at: try running.path("precious"), modified: nil, mode: nil, durable: false)
+      #expect(symlink("precious", running.local("l")) == 0)
+      try await session.put([3], at: try running.path("l"), modified: nil, mode: nil, durable: false)
+      #expect(try bytes(of: running.local("precious")) == [7])
+      #expect(try bytes(of: running.local("l")) == [3])
+      let upload = try await session.beginUpload(path, resumingAt: 0)
+      try await session.write([9], at: 0, to: upload)
+      try await session.finishUpload(upload, modified: nil, mode: nil, durable: false)
+      #expect(try bytes(of: running.local("f")) == [9])
+      try await session.makeFolder(try running.path("folder"))
+      await #expect(throws: TransportError.alreadyExists(try running.path("folder"))) {
+        try await session.put([1], at: try running.path("folder"), modified: nil, mode: nil, durable: false)
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func putIntoAMissingFolder(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let path = try running.path("gone/f")
+      await #expect(throws: TransportError.notFound(path)) {
+        try await session.put([1], at: path, modified: nil, mode: nil, durable: false)
+      }
+      // A folder that somebody removed behind the session's back is made again once that was noticed.
+      try await session.makeFolder(try running.path("gone"))
+      #expect(rmdir(running.local("gone")) == 0)
+      await #expect(throws: TransportError.self) { try await session.put([1], at: path, modified: nil, mode: nil, durable: false) }
+      try await session.makeFolder(try running.path("gone"))
+      try await session.put([1], at: path, modified: nil, mode: nil, durable: false)
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func twoThousandPutsAtOnce(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for number in 0..<2000 {
+          let path = try running.path("f\(number)")
+          group.addTask { try await session.put(noise(4096, seed: UInt64(number)), at: path, modified: 1, mode: nil, durable: false) }
+        }
+        try await group.waitForAll()
+      }
+      for number in stride(from: 0, to: 2000, by: 37) {
+        #expect(try bytes(of: running.local("f\(number)")) == noise(4096, seed: UInt64(number)))
+      }
+      #expect(try await session.list(running.root).count == 2000)
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func largeFileThereAndBack(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let content = noise(40 << 20)
+      let path = try running.path("large")
+      let upload = try await session.beginUpload(path, resumingAt: 0)
+      var offset = 0
+      // Pieces of all sizes, one larger than the window.
+      for size in [1, 5 << 20, 100_000, 1 << 20] + Array(repeating: 777_777, count: 60) where offset < content.count {
+        let end = min(offset + size, content.count)
+        try await session.write(Array(content[offset..<end]), at: UInt64(offset), to: upload)
+        offset = end
+      }
+      #expect(offset == content.count)
+      try await session.flush(upload, durable: true)
+      #expect(try bytes(of: running.local("large")) == content)
+      try await session.finishUpload(upload, modified: 1_234_567_890, mode: 0o640, durable: false)
+      #expect(try await session.entry(at: path)?.modified == 1_234_567_890)
+      for start in [0, 1, 32_768, 12_345_678, content.count - 1, content.count, content.count + 5] {
+        let read = Mutex<[UInt8]>([])
+        try await session.download(path, from: UInt64(start)) { chunk in read.withLock { $0 += chunk } }
+        #expect(read.withLock { $0 } == Array(content.dropFirst(start)))
+      }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func resumesInsideAFile(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      guard session.capabilities.resumesFiles else { return }
+      let content = noise(3 << 20)
+      let path = try running.path("f")
+      let first = try await session.beginUpload(path, resumingAt: 0)
+      try await session.write(Array(content[..<2_000_000]), at: 0, to: first)
+      try await session.flush(first, durable: true)
+      await session.abandonUpload(first)
+      await #expect(throws: TransportError.self) { try await session.write([1], at: 0, to: first) }
+      // Only 1,500,000 bytes were proven: the rest is cut.
+      let other = try await running.driver.connect()
+      let second = try await other.beginUpload(path, resumingAt: 1_500_000)
+      #expect(try await other.entry(at: path)?.size == 1_500_000)
+      try await other.write(Array(content[1_500_000...]), at: 1_500_000, to: second)
+      try await other.finishUpload(second, modified: nil, mode: nil, durable: false)
+      #expect(try bytes(of: running.local("f")) == content)
+      let short = await #expect(throws: TransportError.self) { try await other.beginUpload(path, resumingAt: 4 << 20) }
+      #expect(short?.failure.kind == .protocol)
+      #expect(short?.sessionLost == false)
+      #expect(try bytes(of: running.local("f")) == content)
+      await #expect(throws: TransportError.notFound(try running.path("none"))) {
+        try await other.beginUpload(try running.path("none"), resumingAt: 5)
+      }
+      #expect(symlink("f", running.local("l")) == 0)
+      await #expect(throws: TransportError.self) { try await other.beginUpload(try running.path("l"), resumingAt: 5) }
+      await other.close()
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func downloadPassesOnWhatItsBodyThrows(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      try await session.put(noise(500_000), at: try running.path("f"), modified: nil, mode: nil, durable: false)
+      let mine = SyncFailure(.localChanged, "stop", hint: "-")
+      await #expect(throws: TransportError.failure(mine, sessionLost: false)) {
+        try await session.download(try running.path("f"), from: 0) { (_) throws(SyncFailure) in throw mine }
+      }
+      await #expect(throws: TransportError.notFound(try running.path("gone"))) {
+        try await session.download(try running.path("gone"), from: 0) { _ in }
+      }
+      try await session.put([], at: try running.path("empty"), modified: nil, mode: nil, durable: false)
+      try await session.download(try running.path("empty"), from: 0) { _ in Issue.record("an empty file has no chunk") }
+      // More files than handles that stay open would leave room for.
+      for _ in 0..<1200 { try await session.download(try running.path("empty"), from: 0) { _ in } }
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func manyDownloadsAtOnce(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      for number in 0..<40 {
+        try await session.put(noise(number * 20_011, seed: 3), at: try running.path("f\(number)"), modified: nil, mode: nil, durable: false)
+      }
+      let whole = noise(40 * 20_011, seed: 3)
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for number in 0..<40 {
+          let path = try running.path("f\(number)")
+          group.addTask {
+            let read = Mutex<[UInt8]>([])
+            try await session.download(path, from: 0) { chunk in read.withLock { $0 += chunk } }
+            #expect(read.withLock { $0 } == Array(whole.prefix(number * 20_011)))
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+  }
+}

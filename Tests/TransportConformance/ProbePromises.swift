@@ -1,0 +1,77 @@
+import CLibCrypto
+import Foundation
+import Glibc
+import SyncModel
+import Testing
+import Transport
+import TransportSFTP
+
+@Suite struct ProbePromises {
+  @Test(arguments: ConformanceSubject.all) func aProbeAnswersAndLeavesNothing(_ subject: ConformanceSubject) async throws {
+    try await subject.with { running in
+      let probe = try await running.driver.probe()
+      #expect(!probe.lines.contains { $0.grade == .bad })
+      #expect(Set(probe.lines.map(\.name)).count == probe.lines.count)
+      #expect(probe.lines.contains { $0.name == "root" && $0.grade == .good })
+      #expect(probe.lines.last?.detail.contains(probe.evidence.rawValue) == true)
+      #expect(probe.capabilities.atomicPublish)
+      #expect((probe.freeSpace != nil) == probe.capabilities.reportsFreeSpace)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).isEmpty)
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all + [.sshd(.otherRoot)]) func aHasherSaysWhatIsOnTheDisk(_ subject: ConformanceSubject) async throws
+  {
+    try await subject.withSession { session, running in
+      let hasher = try await running.driver.makeHasher()
+      #expect(try await running.driver.probe().evidence == hasher?.evidence ?? .readback)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).isEmpty)
+      guard let hasher else {
+        // Once known, it is not asked again.
+        #expect(try await running.driver.makeHasher() == nil)
+        return
+      }
+      var expected: [RemotePath: ContentDigest] = [:]
+      for (number, name) in FilePromises.oddNames.enumerated() {
+        let content = noise(number * 1000, seed: UInt64(number))
+        let path = try running.path(name)
+        try await session.put(content, at: path, modified: nil, mode: nil, durable: false)
+        expected[path] = digest(of: content)
+      }
+      let gone = try running.path("gone")
+      #expect(try await hasher.digests(of: Array(expected.keys) + [gone], progress: { _ in }) == expected)
+      await hasher.close()
+    }
+  }
+
+  @Test(arguments: ConformanceSubject.all) func severalSessionsAtOnce(_ subject: ConformanceSubject) async throws {
+    try await subject.with { running in
+      let sessions = try await withThrowingTaskGroup(of: (any TransportSession).self) { group in
+        for _ in 0..<12 { group.addTask { try await running.driver.connect() } }
+        return try await group.reduce(into: []) { $0.append($1) }
+      }
+      for (number, session) in sessions.enumerated() {
+        try await session.put([1], at: try running.path("f\(number)"), modified: nil, mode: nil, durable: false)
+      }
+      for session in sessions { await session.close() }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).count == 12)
+    }
+  }
+
+  @Test func aMissingRootIsSaidAsABadLine() async throws {
+    let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server"])
+    let settings = SFTPSettings(host: "pipe", user: "test", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "/nonexistent/root")
+    let driver = SFTPDriver(settings: settings, connector: servers.connector)
+    let probe = try await driver.probe()
+    let line = try #require(probe.lines.first { $0.name == "root" })
+    #expect(line.grade == .bad)
+    #expect(line.detail.contains("/nonexistent/root"))
+    #expect(await failure { _ = try await driver.makeHasher() }?.failure.kind == .misconfigured)
+  }
+
+  private func digest(of content: [UInt8]) -> ContentDigest? {
+    var bytes = [UInt8](repeating: 0, count: 32)
+    guard EVP_Digest(content, content.count, &bytes, nil, EVP_sha256(), nil) == 1 else { return nil }
+    return ContentDigest(bytes: bytes)
+  }
+}
