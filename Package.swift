@@ -57,6 +57,10 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("ConfigurationTests", ["Configuration", "SyncModel"]),
+    tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
+    tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
     tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
   ]
 )

@@ -1,4 +1,4 @@
-public import SyncModel
+import SyncModel
 
 /// What a driver throws. The first three are answers about one path that callers act on; everything else is a `SyncFailure` with its
 /// kind, message and hint, and says whether the session can still be used.

@@ -1,4 +1,4 @@
-public import SyncModel
+import SyncModel
 
 /// What the thing at a remote path is, as a listing that does not follow symbolic links says.
 public struct RemoteEntry: Hashable, Sendable {

@@ -52,5 +52,11 @@ void clinux_name_thread(const char *name) {
   snprintf(short_name, sizeof short_name, "%s", name);
   pthread_setname_np(pthread_self(), short_name);
 }
+int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from) {
+  return posix_spawn_file_actions_addclosefrom_np(actions, from);
+}
+int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
+  return posix_spawn_file_actions_addchdir_np(actions, path);
+}
 int clinux_o_path(void) { return O_PATH; }
 int clinux_o_tmpfile(void) { return O_TMPFILE; }

@@ -1,6 +1,7 @@
 /* GNU and Linux calls that `import Glibc` hides or that are variadic. */
 #ifndef NASSYNC_CLINUX_H
 #define NASSYNC_CLINUX_H
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -20,6 +21,9 @@ int clinux_set_nonblocking(int fd);
 int clinux_rename_noreplace(int olddir, const char *oldpath, int newdir, const char *newpath);
 /* Names the calling thread, at most 15 bytes. */
 void clinux_name_thread(const char *name);
+/* posix_spawn file actions that glibc declares for GNU programs only: 0 or an error number. */
+int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from);
+int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 /* O_ constants that are not imported. */
 int clinux_o_path(void);
 int clinux_o_tmpfile(void);

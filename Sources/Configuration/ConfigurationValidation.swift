@@ -1,0 +1,111 @@
+import Foundation
+import SyncModel
+
+extension ServiceConfiguration {
+  /// Checks a configuration built in code by the rules that files are read by. One that was loaded passes.
+  /// - Throws: `ConfigurationError` with everything that is wrong; the key paths are those of the files.
+  public func validate() throws(ConfigurationError) {
+    var checks = SettingChecks()
+    checks.absolute("state_dir", stateDirectory)
+    if let equipmentDirectory { checks.absolute("equipment_dir", equipmentDirectory) }
+    checks.that(SettingRules.isName(metadataFolder), "metadata_dir", "this is no name of a folder", "write one name without `/`")
+    checks.number("workers", workers, in: SettingLimits.workers)
+    let rates = BandwidthProfile.minimumMbps...BandwidthProfile.maximumMbps
+    if let uploadMbps { checks.number("upload_mbps", uploadMbps, in: rates) }
+    checks.timeZone("time_zone", timeZone)
+    checks.that(!retry.backoff.isEmpty, "retry.backoff", "the list is empty", "give at least one time")
+    for (index, seconds) in retry.backoff.enumerated() {
+      checks.number("retry.backoff[\(index)]", seconds, in: SettingLimits.backoff)
+    }
+    checks.number("verify.audit_interval", verify.auditInterval, in: SettingLimits.auditInterval)
+    checks.number("cleanup.min_verify_passes", cleanup.minVerifyPasses, in: SettingLimits.passes)
+    checks.number("cleanup.min_age_hours", cleanup.minAgeHours, in: SettingLimits.ageHours)
+    checks.number("gate.content_scan_max_mib", gate.contentScanMaxMiB, in: SettingLimits.scanMiB)
+    for (index, text) in gate.contentScanExtensions.enumerated() {
+      checks.that(
+        SettingRules.isExtension(text) && text == text.lowercased(), "gate.content_scan_extensions[\(index)]",
+        "`\(text)` is no file name extension in lower case", "write it with its dot: .txt")
+    }
+    for (index, validator) in gate.validators.enumerated() {
+      checks.that(
+        validator.command.first?.isEmpty == false, "gate.validators[\(index)].command", "there is no program", "name the program")
+      checks.number("gate.validators[\(index)].timeout", validator.timeout, in: SettingLimits.validatorTimeout)
+    }
+    var ids: Set<String> = []
+    for (index, profile) in equipment.enumerated() {
+      checks.prefix = "equipment[\(index)]."
+      profile.check(&checks)
+      checks.that(ids.insert(profile.id).inserted, "id", "the id \(profile.id) is given twice", "give each instrument its own id")
+    }
+    if !checks.problems.isEmpty { throw ConfigurationError(checks.problems) }
+  }
+}
+
+extension EquipmentProfile {
+  fileprivate func check(_ checks: inout SettingChecks) {
+    checks.that(Self.isValid(id: id), "id", "`\(id)` is no equipment id", "write it like CONFOCAL_01")
+    checks.absolute("local_root", localRoot)
+    switch completeness {
+    case .sentinel(let file), .manifest(.some(let file)):
+      checks.that(
+        SettingRules.relative(file) != nil, "completeness.file", "`\(file)` is no path inside a run", "write it relative to the run")
+    case .quiet(let seconds): checks.number("completeness.after", seconds, in: SettingLimits.quiet)
+    case .manifest(nil), .manual: break
+    }
+    checks.that(!exclude.contains(""), "exclude", "a pattern is empty", "remove it")
+    switch transport {
+    case .sftp(let destination): destination.check(&checks)
+    }
+    checks.timeZone("bandwidth.time_zone", bandwidth.timeZone)
+    if let problem = bandwidth.problem {
+      let (key, message, hint) = problem.explained(in: bandwidth)
+      checks.that(false, "bandwidth.\(key)", message, hint)
+    }
+  }
+}
+
+extension SFTPDestination {
+  fileprivate func check(_ checks: inout SettingChecks) {
+    checks.that(SettingRules.isHost(host), "transport.host", "this is no host name and no address", "write the name alone")
+    checks.number("transport.port", port, in: SettingLimits.port)
+    checks.that(SettingRules.isUser(user), "transport.user", "this is no account name", "write the name alone")
+    checks.that(
+      agent || keyFile != nil, "transport.key_file", "there is no way to log in", "give the file of a private key or `agent: true`")
+    if let keyFile { checks.absolute("transport.key_file", keyFile) }
+    checks.absolute("transport.known_hosts", knownHosts)
+    checks.that(!remoteRoot.isEmpty && !remoteRoot.utf8.contains(0), "transport.remote_root", "this is no path", "name the folder")
+    if let problem = SettingRules.remoteRootProblem(remoteRoot) {
+      checks.that(false, "transport.remote_root", problem.message, problem.hint)
+    }
+    checks.number("transport.connections", connections, in: SettingLimits.connections)
+    checks.that(ssh == .builtin, "transport.ssh", "the system's ssh program is not supported by this version", "use the built-in one")
+    checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
+    checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
+    checks.number("transport.keepalive", keepalive, in: SettingLimits.networkTimeout)
+  }
+}
+
+/// Collects what is wrong with values that no file holds.
+private struct SettingChecks {
+  var problems: [ConfigurationError.Problem] = []
+  var prefix = ""
+
+  mutating func that(_ holds: Bool, _ key: String, _ message: String, _ hint: String) {
+    if !holds { problems.append(ConfigurationError.Problem(keyPath: prefix + key, message: message, hint: hint)) }
+  }
+
+  mutating func number<Number: Comparable>(_ key: String, _ value: Number, in range: ClosedRange<Number>) {
+    that(
+      range.contains(value), key, "\(value) is out of range; a number from \(range.lowerBound) to \(range.upperBound) was expected",
+      "choose a number in that range")
+  }
+
+  mutating func absolute(_ key: String, _ path: String) {
+    that(path.hasPrefix("/") && !path.utf8.contains(0), key, "`\(path)` is no absolute path", "start it with `/`")
+  }
+
+  mutating func timeZone(_ key: String, _ name: String?) {
+    guard let name else { return }
+    that(TimeZone(identifier: name) != nil, key, "`\(name)` is no time zone", "write an IANA name, such as Europe/Vienna")
+  }
+}

@@ -1,0 +1,45 @@
+import CLibCrypto
+import SyncModel
+
+/// Incremental SHA-256 by libcrypto, which uses the CPU's SHA instructions. Owns its `EVP_MD_CTX`.
+package struct SHA256Hasher: ~Copyable {
+  private let context: OpaquePointer
+  private var failed = false
+
+  package init() {
+    // EVP_MD_CTX_new returns NULL only when malloc does; Swift itself stops there too.
+    guard let context = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
+    self.context = context
+    failed = EVP_DigestInit_ex(context, EVP_sha256(), nil) != 1
+  }
+
+  deinit { EVP_MD_CTX_free(context) }
+
+  /// Adds bytes.
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    guard let base = bytes.baseAddress, bytes.count > 0 else { return }
+    if EVP_DigestUpdate(context, base, bytes.count) != 1 { failed = true }
+  }
+
+  /// Adds bytes.
+  package mutating func update(_ bytes: [UInt8]) {
+    bytes.withUnsafeBytes { update($0) }
+  }
+
+  /// The digest of all bytes given, after which the hasher is used up. Nil when libcrypto refused (a FIPS policy that forbids SHA-256
+  /// is the only known cause): nothing can be proven then.
+  package consuming func finalize() -> ContentDigest? {
+    guard !failed else { return nil }
+    var digest = [UInt8](repeating: 0, count: 32)
+    var length: UInt32 = 0
+    guard EVP_DigestFinal_ex(context, &digest, &length) == 1, length == 32 else { return nil }
+    return ContentDigest(bytes: digest)
+  }
+
+  /// The digest of a whole buffer.
+  package static func digest(of bytes: [UInt8]) -> ContentDigest? {
+    var hasher = SHA256Hasher()
+    hasher.update(bytes)
+    return hasher.finalize()
+  }
+}

@@ -1,0 +1,120 @@
+import SQLite
+
+/// The queue file's schema. A migration is never edited once shipped.
+enum QueueSchema {
+  /// `NSQ1` in ASCII: `file(1)` and other programs can tell whose file this is.
+  static let applicationID: Int32 = 0x4e53_5131
+
+  static let migrations: [Migration] = [
+    Migration(
+      version: 1,
+      sql: """
+        CREATE TABLE job (
+          number INTEGER PRIMARY KEY,
+          id TEXT NOT NULL UNIQUE,
+          run_path TEXT NOT NULL,
+          equipment_id TEXT NOT NULL,
+          relative_path BLOB NOT NULL,
+          destination TEXT NOT NULL,
+          remote_path TEXT NOT NULL,
+          generation INTEGER NOT NULL CHECK (generation >= 1),
+          priority INTEGER NOT NULL DEFAULT 0,
+          state TEXT NOT NULL CHECK (state IN
+            ('queued', 'running', 'awaiting_verify', 'verified', 'cleanup_eligible', 'cleaned', 'failed')),
+          claimed_by TEXT,
+          frozen INTEGER NOT NULL DEFAULT 0 CHECK (frozen IN (0, 1)),
+          attempts INTEGER NOT NULL DEFAULT 0,
+          mismatches INTEGER NOT NULL DEFAULT 0,
+          next_attempt_at REAL,
+          error_kind TEXT,
+          error_message TEXT,
+          error_retry INTEGER,
+          error_hint TEXT,
+          files_total INTEGER NOT NULL DEFAULT 0,
+          files_done INTEGER NOT NULL DEFAULT 0,
+          bytes_total INTEGER NOT NULL DEFAULT 0,
+          bytes_sent INTEGER NOT NULL DEFAULT 0,
+          evidence TEXT,
+          verify_passes INTEGER NOT NULL DEFAULT 0,
+          verified_at REAL,
+          manifest_digest BLOB,
+          receipt_digest BLOB,
+          created_at REAL NOT NULL,
+          updated_at REAL NOT NULL,
+          UNIQUE (run_path, generation)
+        ) STRICT;
+        CREATE UNIQUE INDEX job_one_active_a_run ON job (run_path) WHERE state IN ('queued', 'running', 'awaiting_verify');
+        CREATE INDEX job_due ON job (state, equipment_id, priority DESC, number) WHERE state IN ('queued', 'awaiting_verify');
+        CREATE INDEX job_by_state ON job (state);
+
+        CREATE TABLE component (
+          job INTEGER NOT NULL REFERENCES job (number),
+          path BLOB NOT NULL,
+          kind INTEGER NOT NULL CHECK (kind IN (0, 1, 2)),
+          link_target BLOB,
+          device INTEGER NOT NULL,
+          inode INTEGER NOT NULL,
+          size INTEGER NOT NULL,
+          modified INTEGER NOT NULL,
+          changed INTEGER NOT NULL,
+          mode INTEGER NOT NULL,
+          state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'adopted', 'verified')),
+          bytes_durable INTEGER NOT NULL DEFAULT 0,
+          local_digest BLOB,
+          remote_digest BLOB,
+          evidence TEXT,
+          verified_at REAL,
+          PRIMARY KEY (job, path)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE history (
+          sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+          job INTEGER NOT NULL REFERENCES job (number),
+          at REAL NOT NULL,
+          event TEXT NOT NULL,
+          from_state TEXT,
+          to_state TEXT,
+          detail TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX history_by_job ON history (job, sequence);
+        CREATE TRIGGER history_is_append_only_u BEFORE UPDATE ON history BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
+        CREATE TRIGGER history_is_append_only_d BEFORE DELETE ON history BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
+
+        CREATE TABLE blocked_run (
+          run_path TEXT PRIMARY KEY,
+          equipment_id TEXT NOT NULL,
+          since REAL NOT NULL,
+          findings TEXT NOT NULL
+        ) STRICT;
+
+        CREATE TABLE outage (
+          destination TEXT PRIMARY KEY,
+          since REAL NOT NULL,
+          next_attempt_at REAL NOT NULL,
+          error_kind TEXT NOT NULL,
+          error_message TEXT NOT NULL,
+          error_hint TEXT NOT NULL
+        ) STRICT;
+
+        CREATE TABLE asset (
+          number INTEGER PRIMARY KEY,
+          id TEXT NOT NULL UNIQUE,
+          type TEXT NOT NULL,
+          created_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX asset_by_type ON asset (type, number);
+        CREATE TABLE asset_component (
+          asset INTEGER NOT NULL REFERENCES asset (number),
+          name TEXT NOT NULL,
+          local_path TEXT NOT NULL,
+          size INTEGER,
+          state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'uploading', 'completed', 'failed')),
+          detail TEXT,
+          created_at REAL NOT NULL,
+          updated_at REAL NOT NULL,
+          PRIMARY KEY (asset, name)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX asset_component_incomplete ON asset_component (asset, name) WHERE state <> 'completed';
+        """)
+  ]
+}

@@ -1,0 +1,203 @@
+import SQLite
+import SyncModel
+
+extension SyncQueue {
+  /// What `register` found.
+  package enum Registration: Sendable {
+    /// A new job, or a new generation of one.
+    case registered(JobRow)
+    /// The run has a job that is still on its way: that one.
+    case active(JobRow)
+  }
+
+  /// Registers a job with all its components in one transaction: either all of them are in the queue, or none.
+  ///
+  /// A run that has an active job keeps it. A run whose last job ended gets a job of the next generation.
+  package func register(_ draft: JobDraft, entries: [RunEntry]) throws(SyncFailure) -> Registration {
+    let now = clock.wallSeconds
+    return try write { (connection) throws(QueueError) in
+      if let active = try Self.latest(connection, runPath: draft.runPath), active.state.isActive { return .active(active) }
+      do throws(SQLiteError) {
+        let generation =
+          1 + (try connection.first("SELECT max(generation) FROM job WHERE run_path = ?1", [.text(draft.runPath)]) { $0.integer(0) } ?? 0)
+        try connection.run(
+          """
+          INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, priority, state,
+            created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9)
+          """,
+          [
+            .text(draft.id), .text(draft.runPath), .text(draft.equipmentID), .blob(draft.relative.bytes), .text(draft.destination),
+            .text(draft.remotePath), .integer(generation), .integer(Int64(draft.priority)), .real(now),
+          ])
+        let number = try connection.first("SELECT last_insert_rowid()") { $0.integer(0) } ?? 0
+        try Self.insert(connection, entries, job: number)
+        try Self.note(
+          connection, job: number, at: now, event: "registered", from: nil, to: .queued,
+          detail: "generation \(generation), \(entries.count) components")
+        try connection.run("DELETE FROM blocked_run WHERE run_path = ?1", [.text(draft.runPath)])
+      } catch { throw .sqlite(error) }
+      guard let row = try Self.latest(connection, runPath: draft.runPath) else { throw .failure(Self.vanished(draft.id)) }
+      return .registered(row)
+    }
+  }
+
+  /// Marks the snapshot as frozen: called before the first byte is sent.
+  package func freeze(_ job: JobRow, worker: String) throws(SyncFailure) {
+    try update(job, worker: worker, "frozen = 1", [])
+  }
+
+  private func update(_ job: JobRow, worker: String, _ assignment: String, _ values: [Value]) throws(SyncFailure) {
+    try write { (connection) throws(QueueError) in
+      let changed: Int
+      do throws(SQLiteError) {
+        changed = try connection.run(
+          "UPDATE job SET \(assignment) WHERE number = ?1 AND claimed_by = ?2", [.integer(job.number), .text(worker)] + values)
+      } catch { throw .sqlite(error) }
+      guard changed == 1 else { throw .failure(Self.stale(job, "another worker holds it")) }
+    }
+  }
+
+  static func insert(_ connection: Connection, _ entries: [RunEntry], job: Int64) throws(SQLiteError) {
+    var files: Int64 = 0
+    var bytes: UInt64 = 0
+    for entry in entries {
+      try connection.run(
+        """
+        INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        """, [.integer(job)] + RowCoding.values(of: entry))
+      if entry.kind == .file {
+        files += 1
+        bytes &+= entry.fingerprint.size
+      }
+    }
+    try connection.run(
+      "UPDATE job SET files_total = ?2, bytes_total = ?3, files_done = 0, bytes_sent = 0 WHERE number = ?1",
+      [.integer(job), .integer(files), .size(bytes)])
+  }
+
+  static func note(
+    _ connection: Connection, job: Int64, at: Double, event: String, from: JobState?, to: JobState?, detail: String
+  ) throws(SQLiteError) {
+    try connection.run(
+      "INSERT INTO history (job, at, event, from_state, to_state, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+      [.integer(job), .real(at), .text(event), .optional(from?.rawValue), .optional(to?.rawValue), .text(detail)])
+  }
+
+  static func latest(_ connection: Connection, runPath: String) throws(QueueError) -> JobRow? {
+    do {
+      return try connection.first(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 ORDER BY generation DESC LIMIT 1", [.text(runPath)], RowCoding.job)
+    } catch { throw .sqlite(error) }
+  }
+
+  static func job(_ connection: Connection, number: Int64) throws(QueueError) -> JobRow {
+    do {
+      if let row = try connection.first(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(number)], RowCoding.job) { return row }
+    } catch { throw .sqlite(error) }
+    throw .failure(vanished("number \(number)"))
+  }
+
+  static func vanished(_ id: String) -> SyncFailure {
+    SyncFailure(.local, "job \(id) is not in the queue", hint: "`nassync status` lists the jobs there are.", retry: false)
+  }
+
+  static func stale(_ job: JobRow, _ why: String) -> SyncFailure {
+    SyncFailure(
+      .local, "job \(job.id) cannot go on: \(why)",
+      hint: "Something else moved the job meanwhile; `nassync history` shows what.", retry: false)
+  }
+
+  // MARK: - Looking
+
+  /// The newest job of a run.
+  package func latestJob(ofRun runPath: String) throws(SyncFailure) -> JobRow? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 ORDER BY generation DESC LIMIT 1", [.text(runPath)], RowCoding.job)
+    }
+  }
+
+  /// The newest job of every run, oldest first.
+  package func latestJobs() throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        """
+        SELECT \(RowCoding.jobColumns) FROM job AS j
+        WHERE generation = (SELECT max(generation) FROM job WHERE run_path = j.run_path) ORDER BY number
+        """, [], RowCoding.job)
+    }
+  }
+
+  /// The newest jobs that are in a state.
+  package func jobs(in state: JobState) throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 ORDER BY number", [.text(state.rawValue)], RowCoding.job)
+    }
+  }
+
+  /// A job by its number.
+  package func job(number: Int64) throws(SyncFailure) -> JobRow {
+    let row = try read { (connection) throws(SQLiteError) in
+      try connection.first("SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(number)], RowCoding.job)
+    }
+    guard let row else { throw Self.vanished("number \(number)") }
+    return row
+  }
+
+  /// A job's components in the order of their path's bytes.
+  package func components(of job: JobRow) throws(SyncFailure) -> [ComponentRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1 ORDER BY path", [.integer(job.number)], RowCoding.component)
+    }
+  }
+
+  /// The components that a run's published generations hold, the newest of each path, in the order of their path's bytes.
+  package func publishedComponents(ofRun runPath: String) throws(SyncFailure) -> [ComponentRow] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        """
+        SELECT \(RowCoding.componentColumns) FROM component JOIN
+          (SELECT number, generation FROM job WHERE run_path = ?1 AND state IN ('verified', 'cleanup_eligible', 'cleaned')) AS j
+          ON component.job = j.number
+        WHERE component.state = 'verified' ORDER BY path, generation
+        """, [.text(runPath)], RowCoding.component)
+    }
+    var newest: [ComponentRow] = []
+    for row in rows {
+      if newest.last?.entry.path == row.entry.path { newest.removeLast() }
+      newest.append(row)
+    }
+    return newest
+  }
+
+  /// All history of a run, every generation, in order.
+  package func history(ofRun runPath: String) throws(SyncFailure) -> [HistoryRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        """
+        SELECT job.id, job.generation, at, event, from_state, to_state, detail FROM history JOIN job ON job.number = history.job
+        WHERE job.run_path = ?1 ORDER BY sequence
+        """, [.text(runPath)]
+      ) {
+        HistoryRow(
+          jobID: $0.text(0), generation: Int($0.integer(1)), at: $0.real(2), event: $0.text(3),
+          from: $0.optionalText(4).flatMap(JobState.init(rawValue:)), to: $0.optionalText(5).flatMap(JobState.init(rawValue:)),
+          detail: $0.text(6))
+      }
+    }
+  }
+
+  /// Adds a line to a job's history that is no transition.
+  package func note(_ job: JobRow, event: String, detail: String) throws(SyncFailure) {
+    let now = clock.wallSeconds
+    try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        try Self.note(connection, job: job.number, at: now, event: event, from: nil, to: nil, detail: detail)
+      } catch { throw .sqlite(error) }
+    }
+  }
+}

@@ -1,0 +1,295 @@
+import SQLite
+import SyncModel
+
+/// What a transition changes besides the state.
+package struct JobChange: Sendable {
+  package var attempts: Int?
+  package var mismatches: Int?
+  /// Wall clock; `.some(nil)` clears it.
+  package var nextAttemptAt: Double??
+  /// `.some(nil)` clears it.
+  package var lastError: SyncFailure??
+  package var releasesClaim = false
+  package var frozen: Bool?
+  package var evidence: Evidence?
+  package var countsPass = false
+  package var verifiedAt: Double?
+  package var manifestDigest: ContentDigest?
+  package var receiptDigest: ContentDigest?
+  package init() {}
+}
+
+/// How far one component has come.
+package struct ComponentProgress: Sendable {
+  package let path: RelativePath
+  package let state: ComponentRow.State
+  package let bytesDurable: UInt64
+  package let localDigest: ContentDigest?
+  package init(path: RelativePath, state: ComponentRow.State, bytesDurable: UInt64, localDigest: ContentDigest?) {
+    self.path = path
+    self.state = state
+    self.bytesDurable = bytesDurable
+    self.localDigest = localDigest
+  }
+}
+
+/// What was proven of one component.
+package struct ComponentProof: Sendable {
+  package let path: RelativePath
+  package let remoteDigest: ContentDigest
+  package let evidence: Evidence
+  package init(path: RelativePath, remoteDigest: ContentDigest, evidence: Evidence) {
+    self.path = path
+    self.remoteDigest = remoteDigest
+    self.evidence = evidence
+  }
+}
+
+extension SyncQueue {
+  /// Claims the next job that is due, by compare-and-set; nil where none is.
+  ///
+  /// Instruments take turns: of those with a due job, the one with the fewest jobs in flight comes first, so that one instrument's backlog
+  /// does not hold up another's run. Within one instrument: priority, then order of arrival. A QUEUED job becomes RUNNING; an
+  /// AWAITING_VERIFY one keeps its state and is marked as held.
+  package func claimNext(
+    worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = []
+  ) throws(SyncFailure) -> JobRow? {
+    let now = clock.wallSeconds
+    // A look without the lock first: an idle worker must not write.
+    let candidate = try read { (connection) throws(SQLiteError) in
+      try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded)
+    }
+    guard candidate != nil else { return nil }
+    return try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        guard let job = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded) else { return nil }
+        let next: JobState = job.state == .queued ? .running : .awaitingVerify
+        let changed = try connection.run(
+          """
+          UPDATE job SET state = ?2, claimed_by = ?3, updated_at = ?4, next_attempt_at = NULL
+          WHERE number = ?1 AND state = ?5 AND claimed_by IS NULL
+          """,
+          [.integer(job.number), .text(next.rawValue), .text(worker), .real(now), .text(job.state.rawValue)])
+        guard changed == 1 else { return nil }
+        try Self.note(
+          connection, job: job.number, at: now, event: "claimed", from: job.state, to: next, detail: "attempt \(job.attempts + 1)")
+        return try connection.first(
+          "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(job.number)], RowCoding.job)
+      } catch { throw .sqlite(error) }
+    }
+  }
+
+  private static func dueJob(
+    _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>
+  ) throws(SQLiteError) -> JobRow? {
+    var best: JobRow?
+    for state in [JobState.awaitingVerify, .queued] {
+      let equipments = try connection.query(
+        "SELECT DISTINCT equipment_id FROM job WHERE state = ?1 AND claimed_by IS NULL", [.text(state.rawValue)]
+      ) { $0.text(0) }
+      for equipment in equipments {
+        let rows = try connection.query(
+          """
+          SELECT \(RowCoding.jobColumns) FROM job
+          WHERE state = ?1 AND equipment_id = ?2 AND claimed_by IS NULL AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
+          ORDER BY priority DESC, number LIMIT 16
+          """, [.text(state.rawValue), .text(equipment), .real(now)], RowCoding.job)
+        guard let row = rows.first(where: { !excluded.contains($0.destination) }) else { continue }
+        if let current = best {
+          let load = (inFlight[row.equipmentID] ?? 0, -row.priority, row.number)
+          let other = (inFlight[current.equipmentID] ?? 0, -current.priority, current.number)
+          if load < other { best = row }
+        } else {
+          best = row
+        }
+      }
+    }
+    return best
+  }
+
+  /// The only way a job changes its state: a compare-and-set on the state and the holder, in one transaction with its history row.
+  /// - Parameters:
+  ///   - worker: Who must hold the job; nil where nobody may.
+  ///   - detail: One sentence for the history.
+  /// - Returns: The job as it is afterwards.
+  /// - Throws: `SyncFailure` where the transition does not exist or the job moved meanwhile.
+  @discardableResult
+  package func transition(
+    _ job: JobRow, on event: JobEvent, worker: String?, change: JobChange = JobChange(), proofs: [ComponentProof] = [], detail: String
+  ) throws(SyncFailure) -> JobRow {
+    let next: JobState
+    do { next = try JobStateMachine.next(job.state, on: event, mismatches: job.mismatches) } catch {
+      throw SyncFailure(
+        .misconfigured, "\(error)",
+        hint: "`nassync status` shows where the run stands; only a failed job can be retried.")
+    }
+    let now = clock.wallSeconds
+    let moved = try write { (connection) throws(QueueError) -> JobRow? in
+      do throws(SQLiteError) {
+        let (assignments, values) = Self.assignments(for: change, now: now)
+        let changed = try connection.run(
+          """
+          UPDATE job SET state = ?2, updated_at = ?3\(assignments)
+          WHERE number = ?1 AND state = ?4 AND claimed_by IS ?5
+          """,
+          [.integer(job.number), .text(next.rawValue), .real(now), .text(job.state.rawValue), .optional(worker)] + values)
+        guard changed == 1 else { return nil }
+        for proof in proofs {
+          try connection.run(
+            "UPDATE component SET state = 'verified', remote_digest = ?3, evidence = ?4, verified_at = ?5 WHERE job = ?1 AND path = ?2",
+            [
+              .integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now),
+            ])
+        }
+        try Self.note(connection, job: job.number, at: now, event: Self.name(of: event), from: job.state, to: next, detail: detail)
+        return try connection.first(
+          "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(job.number)], RowCoding.job)
+      } catch { throw .sqlite(error) }
+    }
+    guard let moved else { throw Self.stale(job, "it is no longer \(job.state.rawValue)") }
+    return moved
+  }
+
+  private static func name(of event: JobEvent) -> String {
+    switch event {
+    case .claimed: "claimed"
+    case .sent: "sent"
+    case .proven: "proven"
+    case .interrupted: "interrupted"
+    case .digestMismatch: "digest_mismatch"
+    case .gaveUp: "gave_up"
+    case .remoteCorrupted: "remote_corrupted"
+    case .becameEligible: "became_eligible"
+    case .removedLocally: "removed_locally"
+    case .retried: "retried"
+    }
+  }
+
+  /// Parameters start at ?6.
+  private static func assignments(for change: JobChange, now: Double) -> (String, [Value]) {
+    var text = ""
+    var values: [Value] = []
+    func set(_ column: String, _ value: Value) {
+      values.append(value)
+      text += ", \(column) = ?\(values.count + 5)"
+    }
+    if let attempts = change.attempts { set("attempts", .integer(Int64(attempts))) }
+    if let mismatches = change.mismatches { set("mismatches", .integer(Int64(mismatches))) }
+    if let next = change.nextAttemptAt { set("next_attempt_at", .optional(next)) }
+    if let error = change.lastError {
+      set("error_kind", .optional(error?.kind.rawValue))
+      set("error_message", .optional(error?.message))
+      set("error_retry", .optional(error.map { $0.retry ? Int64(1) : Int64(0) }))
+      set("error_hint", .optional(error?.hint))
+    }
+    if change.releasesClaim { text += ", claimed_by = NULL" }
+    if let frozen = change.frozen { set("frozen", .integer(frozen ? 1 : 0)) }
+    if let evidence = change.evidence { set("evidence", .text(evidence.rawValue)) }
+    if change.countsPass { text += ", verify_passes = verify_passes + 1" }
+    if let at = change.verifiedAt { set("verified_at", .real(at)) }
+    if let digest = change.manifestDigest { set("manifest_digest", .blob(digest.bytes)) }
+    if let digest = change.receiptDigest { set("receipt_digest", .blob(digest.bytes)) }
+    return (text, values)
+  }
+
+  /// An AWAITING_VERIFY job whose verification could not be completed stays where it is and becomes due later.
+  package func postponeVerification(
+    _ job: JobRow, worker: String, failure: SyncFailure?, attempts: Int, nextAttemptAt: Double?
+  ) throws(SyncFailure) {
+    let now = clock.wallSeconds
+    try write { (connection) throws(QueueError) in
+      let changed: Int
+      do throws(SQLiteError) {
+        changed = try connection.run(
+          """
+          UPDATE job SET claimed_by = NULL, attempts = ?3, next_attempt_at = ?4, error_kind = coalesce(?5, error_kind),
+            error_message = coalesce(?6, error_message), error_retry = coalesce(?7, error_retry), error_hint = coalesce(?8, error_hint),
+            updated_at = ?9 WHERE number = ?1 AND state = 'awaiting_verify' AND claimed_by = ?2
+          """,
+          [
+            .integer(job.number), .text(worker), .integer(Int64(attempts)), .optional(nextAttemptAt), .optional(failure?.kind.rawValue),
+            .optional(failure?.message), .optional(failure.map { $0.retry ? Int64(1) : Int64(0) }), .optional(failure?.hint), .real(now),
+          ])
+        if changed == 1 {
+          try Self.note(
+            connection, job: job.number, at: now, event: "verification_postponed", from: .awaitingVerify, to: .awaitingVerify,
+            detail: failure?.description ?? "told to stop")
+        }
+      } catch { throw .sqlite(error) }
+      guard changed == 1 else { throw .failure(Self.stale(job, "it is no longer awaiting_verify")) }
+    }
+  }
+
+  /// Records how far components have come, many in one transaction, and the job's counters with them.
+  package func checkpoint(_ job: JobRow, worker: String, _ progress: [ComponentProgress]) throws(SyncFailure) {
+    guard !progress.isEmpty else { return }
+    let now = clock.wallSeconds
+    try write { (connection) throws(QueueError) in
+      let changed: Int
+      do throws(SQLiteError) {
+        var files: Int64 = 0
+        var bytes: Int64 = 0
+        for item in progress {
+          let key: [Value] = [.integer(job.number), .blob(item.path.bytes)]
+          let old = try connection.first("SELECT state, bytes_durable, kind FROM component WHERE job = ?1 AND path = ?2", key) {
+            (done: $0.text(0) != "pending", bytes: $0.integer(1), isFile: $0.integer(2) == 0)
+          }
+          guard let old else { continue }
+          try connection.run(
+            """
+            UPDATE component SET state = ?3, bytes_durable = ?4, local_digest = coalesce(?5, local_digest),
+              remote_digest = NULL, evidence = NULL, verified_at = NULL WHERE job = ?1 AND path = ?2
+            """,
+            key + [.text(item.state.rawValue), .size(item.bytesDurable), .optional(item.localDigest?.bytes)])
+          if old.isFile {
+            files += (item.state != .pending ? 1 : 0) - (old.done ? 1 : 0)
+            bytes &+= Int64(clamping: item.bytesDurable) &- old.bytes
+          }
+        }
+        changed = try connection.run(
+          """
+          UPDATE job SET files_done = files_done + ?3, bytes_sent = bytes_sent + ?4, updated_at = ?5
+          WHERE number = ?1 AND claimed_by = ?2
+          """, [.integer(job.number), .text(worker), .integer(files), .integer(bytes), .real(now)])
+      } catch { throw .sqlite(error) }
+      guard changed == 1 else { throw .failure(Self.stale(job, "another worker holds it")) }
+    }
+  }
+
+  /// Called once by a worker process that has the worker lock: nothing that a dead process held is stranded.
+  ///
+  /// RUNNING goes back to QUEUED with its progress; AWAITING_VERIFY is free to be verified again.
+  /// - Returns: The number of jobs that were held.
+  @discardableResult
+  package func replay() throws(SyncFailure) -> Int {
+    let now = clock.wallSeconds
+    return try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        let running = try connection.query("SELECT number FROM job WHERE state = 'running'") { $0.integer(0) }
+        for number in running {
+          try connection.run(
+            "UPDATE job SET state = 'queued', claimed_by = NULL, next_attempt_at = NULL, updated_at = ?2 WHERE number = ?1",
+            [.integer(number), .real(now)])
+          try Self.note(
+            connection, job: number, at: now, event: "interrupted", from: .running, to: .queued,
+            detail: "the process that held the job is gone; what it sent is kept")
+        }
+        let held = try connection.run(
+          "UPDATE job SET claimed_by = NULL, next_attempt_at = NULL WHERE state = 'awaiting_verify' AND claimed_by IS NOT NULL")
+        return running.count + held
+      } catch { throw .sqlite(error) }
+    }
+  }
+
+  /// How many jobs are active, and when the next of them is due: nil where one is due now or in flight, or none is active.
+  package func backlog() throws(SyncFailure) -> (active: Int, due: Int, nextAt: Double?) {
+    let now = clock.wallSeconds
+    return try read { (connection) throws(SQLiteError) in
+      let active = try connection.query(
+        "SELECT claimed_by IS NOT NULL, next_attempt_at FROM job WHERE state IN ('queued', 'running', 'awaiting_verify')"
+      ) { (held: $0.integer(0) != 0, at: $0.optionalReal(1)) }
+      let due = active.count { $0.held || ($0.at ?? 0) <= now }
+      return (active.count, due, due > 0 ? nil : active.compactMap(\.at).min())
+    }
+  }
+}

@@ -1,0 +1,167 @@
+import Executors
+import Glibc
+import SQLite
+import SyncModel
+
+/// The durable queue: one SQLite file, shared safely by one worker process and any number of commands.
+///
+/// Every write is one immediate transaction under the process-wide write lock; every state change is a compare-and-set on the old
+/// state together with its history row. All calls run on the queue's own thread.
+package actor SyncQueue {
+  nonisolated let executor: ThreadExecutor
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  var opened: Opened?
+  let path: String
+  let clock: any SyncClock
+
+  /// The connection and its lock, which live and die together.
+  struct Opened {
+    let connection: Connection
+    let lock: WriteLock
+    var writes = 0
+  }
+
+  /// - Parameters:
+  ///   - stateDirectory: Created (mode 0700) where missing.
+  ///   - patience: Seconds that another process's write is waited for.
+  /// - Throws: `SyncFailure` of kind `local` or `misconfigured` with what to do about the file.
+  package static func open(
+    stateDirectory: String, clock: any SyncClock, patience: Double = 90
+  ) async throws(SyncFailure) -> SyncQueue {
+    let queue = SyncQueue(path: stateDirectory + "/queue.db", clock: clock)
+    try await queue.openFile(stateDirectory: stateDirectory, patience: patience)
+    return queue
+  }
+
+  private init(path: String, clock: any SyncClock) {
+    self.executor = ThreadExecutor(name: "nassync-queue")
+    self.path = path
+    self.clock = clock
+  }
+
+  deinit { executor.shutdown() }
+
+  private func openFile(stateDirectory: String, patience: Double) throws(SyncFailure) {
+    try makeDirectory(stateDirectory)
+    let lock = try WriteLock(path: stateDirectory + "/queue.lock", patience: patience)
+    try lock.lock()
+    defer { lock.unlock() }
+    do throws(SQLiteError) {
+      let connection = try Connection(path: path)
+      try connection.setBusyTimeout(milliseconds: 60_000)
+      try connection.hardenForSharedUse()
+      try connection.execute("PRAGMA journal_mode = WAL")
+      try connection.execute("PRAGMA synchronous = FULL")
+      try connection.execute("PRAGMA foreign_keys = ON")
+      try connection.execute("PRAGMA wal_autocheckpoint = 0")
+      try connection.execute("PRAGMA trusted_schema = OFF")
+      do {
+        try Migrator.migrate(connection, applicationID: QueueSchema.applicationID, migrations: QueueSchema.migrations)
+      } catch {
+        if case .sqlite(let inner) = error { throw inner }
+        refusal = error
+      }
+      if refusal == nil {
+        let verdict = try connection.first("PRAGMA quick_check(1)") { $0.text(0) } ?? "no answer"
+        if verdict != "ok" {
+          throw SQLiteError(code: 11, message: verdict)
+        }
+        opened = Opened(connection: connection, lock: lock)
+      }
+    } catch { throw failure(error) }
+    if let refusal {
+      throw SyncFailure(
+        .misconfigured, "\(path) cannot be used: \(refusal)",
+        hint: "Point state_dir at this program's own folder, or install the newer nassync that wrote the file.")
+    }
+  }
+  private var refusal: Migrator.Refusal?
+
+  private func makeDirectory(_ directory: String) throws(SyncFailure) {
+    var partial = directory.hasPrefix("/") ? "/" : ""
+    for segment in directory.split(separator: "/") {
+      partial += (partial.isEmpty || partial.hasSuffix("/") ? "" : "/") + segment
+      if mkdir(partial, 0o700) != 0, errno != EEXIST {
+        throw SyncFailure(
+          .local, "cannot make the state folder \(partial): \(String(cString: strerror(errno)))",
+          hint: "Choose a state_dir that the user running nassync may write to.")
+      }
+    }
+  }
+
+  /// Checkpoints and closes the file. Idempotent; later calls throw.
+  package func close() {
+    guard let opened else { return }
+    self.opened = nil
+    do {
+      try opened.lock.lock()
+      defer { opened.lock.unlock() }
+      try opened.connection.checkpoint()
+    } catch {
+      // Nothing is lost: the write-ahead log holds every commit, and the next process checkpoints it.
+      return
+    }
+  }
+
+  // MARK: - Reading and writing
+
+  /// A read on a consistent view of the file.
+  func read<T>(_ body: (Connection) throws(SQLiteError) -> T) throws(SyncFailure) -> T {
+    guard let opened else { throw closedFailure }
+    do { return try body(opened.connection) } catch { throw failure(error) }
+  }
+
+  /// One immediate transaction under the write lock.
+  func write<T>(_ body: (Connection) throws(QueueError) -> T) throws(SyncFailure) -> T {
+    guard let opened else { throw closedFailure }
+    try opened.lock.lock()
+    defer { opened.lock.unlock() }
+    let result: T
+    do throws(QueueError) {
+      result = try opened.connection.immediately({ () throws(QueueError) in try body(opened.connection) }, mapping: { .sqlite($0) })
+    } catch {
+      switch error {
+      case .sqlite(let inner): throw failure(inner)
+      case .failure(let inner): throw inner
+      }
+    }
+    self.opened?.writes += 1
+    // A checkpoint every so often, under the lock: see WriteLock.
+    if let writes = self.opened?.writes, writes % 256 == 0 {
+      do { try opened.connection.checkpoint() } catch { throw failure(error) }
+    }
+    return result
+  }
+
+  /// What may end a transaction.
+  enum QueueError: Error {
+    case sqlite(SQLiteError)
+    case failure(SyncFailure)
+  }
+
+  private var closedFailure: SyncFailure {
+    SyncFailure(.local, "the queue \(path) is closed", hint: "Open a new client; this one was closed.")
+  }
+
+  /// What a SQLite error means to an operator.
+  func failure(_ error: SQLiteError) -> SyncFailure {
+    if error.isFull {
+      return SyncFailure(.local, "the disk that holds \(path) is full", hint: "Free space there; nassync goes on by itself, nothing is lost.")
+    }
+    if error.isCorrupt {
+      return SyncFailure(
+        .local, "the queue file \(path) is damaged (\(error.message))",
+        hint: "Stop nassync, keep a copy of the file, and restore it from a backup; no run is deleted while the queue cannot be trusted.", retry: false)
+    }
+    if error.isReadOnly {
+      return SyncFailure(
+        .local, "the queue file \(path) cannot be written (\(error.message))",
+        hint: "The state folder and the files in it must belong to the user that runs nassync.", retry: false)
+    }
+    if error.isBusy {
+      return SyncFailure(.local, "the queue file \(path) is held by another program", hint: "Close other programs that have the file open and try again.")
+    }
+    return SyncFailure(.local, "the queue file \(path) gave an error: \(error)", hint: "Run the command again; if it repeats, check the disk.")
+  }
+}

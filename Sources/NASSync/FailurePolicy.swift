@@ -1,0 +1,30 @@
+import SyncModel
+
+/// What follows a failed attempt: a pure decision, so that every case is a plain test.
+struct FailurePolicy: Sendable {
+  /// Seconds to wait after the first, second … counted failure.
+  let backoff: [Double]
+
+  /// What the queue does with the job.
+  enum Decision: Hashable, Sendable {
+    /// Back to the queue, the attempt not counted: the destination as a whole does not answer, or we were told to stop.
+    case wait(seconds: Double)
+    /// Back to the queue, the attempt counted.
+    case retry(attempts: Int, seconds: Double)
+    /// FAILED: a person is needed.
+    case giveUp(attempts: Int)
+  }
+
+  /// - Parameters:
+  ///   - attempts: Counted failures before this one.
+  ///   - unreachable: The destination answered nothing at all in this attempt.
+  ///   - progressed: More of the run is on the NAS than when the attempt began. A link that keeps breaking but moves forward is not given up.
+  func decide(_ failure: SyncFailure, attempts: Int, unreachable: Bool, progressed: Bool) -> Decision {
+    if failure.kind == .interrupted { return .wait(seconds: 0) }
+    guard failure.retry else { return .giveUp(attempts: attempts + 1) }
+    if unreachable { return .wait(seconds: backoff.first ?? 30) }
+    let counted = progressed ? 1 : attempts + 1
+    guard counted <= backoff.count else { return .giveUp(attempts: counted) }
+    return .retry(attempts: counted, seconds: backoff[counted - 1])
+  }
+}

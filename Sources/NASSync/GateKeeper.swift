@@ -1,0 +1,74 @@
+import Executors
+import Foundation
+import Gate
+import Intake
+import JobQueue
+import SyncModel
+
+/// The gate as the pipeline uses it, together with the run's record: every blocking step on a thread of its own.
+struct GateKeeper: Sendable {
+  let gate: PreSyncGate
+  let content: ContentScanSettings
+  let clock: any SyncClock
+  let metadataFolder: String
+  let threads: ReaderThreads
+
+  /// A verdict on a run.
+  struct Decision: Sendable {
+    let verdict: GateVerdict
+  }
+
+  /// - Parameter published: What earlier generations put on the NAS.
+  func evaluate(
+    _ snapshot: RunSnapshot, at location: RunLocation, published: [ComponentRow], limits: DestinationLimits
+  ) async -> Decision {
+    var known: [RelativePath: PublishedComponent] = [:]
+    for row in published where row.entry.kind == .file {
+      if let digest = row.localDigest { known[row.entry.path] = PublishedComponent(digest: digest, fingerprint: row.entry.fingerprint) }
+    }
+    let context = GateContext(
+      now: clock.wallSeconds, published: known, limits: limits, content: content,
+      digestOfFile: { location, path in
+        let folder = try RunFolder(root: location.root)
+        return try LocalDigest.compute(path, in: folder)
+      })
+    return Decision(verdict: await gate.evaluate(snapshot: snapshot, location: location, context: context))
+  }
+
+  /// The record with `sync_status: "synced"`, as it travels; nil for a run without a record.
+  func recordCopy(_ snapshot: RunSnapshot, runPath: String) async throws(StepFailure) -> [UInt8]? {
+    guard let bytes = snapshot.record else { return nil }
+    do {
+      return try await threads.next().run { () throws(RecordError) in
+        try RunRecord(parsing: bytes).setting(.synced).document.bytes
+      }
+    } catch {
+      throw StepFailure(
+        SyncFailure(
+          .blocked, "the record of \(runPath) cannot be read: \(error)",
+          hint: "Repair creation.json in the run's metadata folder, then `nassync retry`."))
+    }
+  }
+
+  /// Sets `sync_status` in the run's own record, if it has one.
+  /// - Returns: What went wrong, for a warning; nil when nothing did.
+  func setSyncStatus(_ status: SyncStatus, runPath: String) async -> String? {
+    let store = RecordStore(runRoot: runPath, metadataFolder: metadataFolder)
+    do {
+      try await threads.next().run { () throws(RecordError) in _ = try store.setSyncStatus(status) }
+      return nil
+    } catch {
+      return "sync_status could not be set to \(status.rawValue) in the record of \(displayText(runPath)): \(error)"
+    }
+  }
+
+  /// Writes the manifest and the receipt into the run's own metadata folder, each in one step.
+  func writeDocuments(_ documents: RunDocuments, runPath: String) async throws(SyncFailure) {
+    let folder = metadataFolder
+    try await threads.next().run { () throws(SyncFailure) in
+      let writer = try LocalDocuments(runPath: runPath, metadataFolder: folder)
+      try writer.write(documents.manifest, as: "checksums.sha256")
+      try writer.write(documents.receipt, as: "receipt.json")
+    }
+  }
+}

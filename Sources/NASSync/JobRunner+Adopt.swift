@@ -1,0 +1,168 @@
+import Intake
+import JobQueue
+import SyncModel
+import Transport
+import Verification
+
+extension JobRunner {
+  /// Makes the staging folder and clears it of what this snapshot does not have.
+  /// - Returns: What an earlier attempt left there that is still of use.
+  func prepareStaging(_ job: JobRow, layout: RemoteLayout) async throws(StepFailure) -> [RelativePath: RemoteEntry] {
+    let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    do {
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        if let parent = layout.final.parent, parent.relative != nil { try await session.makeFolder(parent) }
+        var staged: [RelativePath: RemoteEntry] = [:]
+        if let tree = try await RemoteTree.walk(layout.staging, session: session) {
+          staged = tree.entries
+          try await Self.clear(&staged, of: components, layout: layout, session: session)
+        }
+        try await session.makeFolder(layout.staging)
+        return staged
+      }
+    } catch { throw StepFailure(error) }
+  }
+
+  /// Removes what the snapshot does not have, or has as another kind of thing, or has with nothing sent yet: a leftover of an earlier state
+  /// of the run must neither be published nor be resumed.
+  private static func clear(
+    _ staged: inout [RelativePath: RemoteEntry], of components: [ComponentRow], layout: RemoteLayout, session: any TransportSession
+  ) async throws(TransportError) {
+    var wanted: [RelativePath: ComponentRow] = [:]
+    for row in components { wanted[row.entry.path] = row }
+    // Deepest first, so that a folder is empty of files of its own when its turn comes.
+    for (path, found) in staged.sorted(by: { $1.key < $0.key }) where path != layout.metadata {
+      let keep: Bool
+      switch wanted[path]?.entry.kind {
+      case .file?: keep = found.kind == .file
+      case .folder?: keep = found.kind == .folder
+      case .symlink?: keep = found.kind == .symlink
+      case .special?, nil: keep = false
+      }
+      if keep { continue }
+      if found.kind == .folder {
+        try await session.removeTree(layout.staging.appending(path))
+        staged = staged.filter { !$0.key.isWithin(path) }
+      } else {
+        try await session.removeFile(layout.staging.appending(path))
+        staged[path] = nil
+      }
+    }
+  }
+
+  /// Compares a run that is on the NAS already: equal things are adopted, missing ones stay to be sent, a differing one is a conflict and
+  /// nothing is overwritten.
+  /// - Returns: The components with what was adopted.
+  func adopt(_ job: JobRow, layout: RemoteLayout, folder: RunFolder) async throws(StepFailure) -> [ComponentRow] {
+    var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    let tree: RemoteTree?
+    do {
+      tree = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await RemoteTree.walk(layout.final, session: session)
+      }
+    } catch { throw StepFailure(error) }
+    guard let tree else { return rows }
+
+    var conflicts: [String] = []
+    var toCompare: [(index: Int, remote: RemotePath)] = []
+    var adopted: [ComponentProgress] = []
+    for index in rows.indices {
+      let entry = rows[index].entry
+      guard let found = tree.entries[entry.path] else {
+        // It was there in an earlier attempt and is gone: it is sent.
+        if rows[index].state == .adopted { rows[index].state = .pending }
+        continue
+      }
+      switch (entry.kind, found.kind) {
+      case (.folder, .folder):
+        adopted.append(ComponentProgress(path: entry.path, state: .adopted, bytesDurable: 0, localDigest: nil))
+        rows[index].state = .adopted
+      case (.file, .file):
+        if found.size == entry.fingerprint.size {
+          toCompare.append((index, layout.final.appending(entry.path)))
+        } else {
+          conflicts.append("\(entry.path) (\(found.size) bytes there, \(entry.fingerprint.size) here)")
+        }
+      case (.symlink(let target), .symlink):
+        if try await linkTarget(layout.final.appending(entry.path)) == target {
+          adopted.append(ComponentProgress(path: entry.path, state: .adopted, bytesDurable: 0, localDigest: nil))
+          rows[index].state = .adopted
+        } else {
+          conflicts.append("\(entry.path) (a link that points elsewhere)")
+        }
+      default: conflicts.append("\(entry.path) (a \(found.kind.rawValue) there)")
+      }
+    }
+    let digests = try await remoteDigests(toCompare.map(\.remote))
+    for (index, remote) in toCompare {
+      let entry = rows[index].entry
+      let local: ContentDigest
+      do {
+        local = try await FileStream.digest(of: entry, in: folder, on: environment.readers.next())
+      } catch { throw StepFailure(error) }
+      guard case .digest(let found, _)? = digests[remote] else {
+        conflicts.append("\(entry.path) (it cannot be read there)")
+        continue
+      }
+      if found == local {
+        adopted.append(
+          ComponentProgress(path: entry.path, state: .adopted, bytesDurable: entry.fingerprint.size, localDigest: local))
+        rows[index].state = .adopted
+        rows[index].localDigest = local
+        rows[index].bytesDurable = entry.fingerprint.size
+      } else {
+        conflicts.append("\(entry.path) (another content)")
+      }
+    }
+    guard conflicts.isEmpty else {
+      let shown = conflicts.prefix(5).joined(separator: ", ") + (conflicts.count > 5 ? " and \(conflicts.count - 5) more" : "")
+      throw StepFailure(
+        SyncFailure(
+          .remoteConflict, "\(layout.final) exists on the NAS and differs: \(shown)",
+          hint: "Nothing was overwritten. Compare the two, move the NAS copy away or repair the run, then `nassync retry`."))
+    }
+    let progress = adopted
+    try await queued { () async throws(SyncFailure) in
+      try await environment.queue.checkpoint(job, worker: environment.worker, progress)
+      let files = progress.count { $0.localDigest != nil }
+      try await environment.queue.note(
+        job, event: "adopted", detail: "\(layout.final) exists on the NAS: \(files) equal files adopted, the rest is added")
+    }
+    return rows
+  }
+
+  private func linkTarget(_ path: RemotePath) async throws(StepFailure) -> [UInt8] {
+    do {
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in try await session.symlinkTarget(of: path) }
+    } catch { throw StepFailure(error) }
+  }
+
+  /// Digests of files on the NAS, the way the configuration asks for.
+  func remoteDigests(_ paths: [RemotePath]) async throws(StepFailure) -> [RemotePath: RemoteVerifier.RemoteDigest] {
+    guard !paths.isEmpty else { return [:] }
+    return try await withVerifier { (verifier) throws(TransportError) in try await verifier.remoteDigests(paths) }
+  }
+
+  /// Runs a body with a verifier over a session and, where there is one, the far side's hasher.
+  func withVerifier<Result: Sendable>(
+    _ body: @Sendable (RemoteVerifier) async throws(TransportError) -> Result
+  ) async throws(StepFailure) -> Result {
+    let method: RemoteVerifier.Method =
+      switch environment.verifyMethod {
+      case .auto: .auto
+      case .server: .server
+      case .readback: .readback
+      }
+    do {
+      let hasher = method == .readback ? nil : try await route.pool.hasher()
+      do throws(TransportError) {
+        return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+          try await body(RemoteVerifier(session: session, hasher: hasher, method: method))
+        }
+      } catch {
+        if error.sessionLost, hasher != nil { await route.pool.dropHasher() }
+        throw error
+      }
+    } catch { throw StepFailure(error) }
+  }
+}

@@ -1,0 +1,248 @@
+import Digests
+import Foundation
+import Gate
+import Intake
+import JobQueue
+import SyncModel
+import Transport
+import Verification
+
+extension JobRunner {
+  /// Proves every component by SHA-256, publishes the run in one step and settles the job as VERIFIED.
+  func proveAndPublish(_ attempt: Attempt) async throws(StepFailure) {
+    let job = await attempt.job
+    let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
+    try await reach(job)
+    let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    let trees = try await listTrees(layout)
+
+    let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
+    let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
+    let known = Set(expected.map(\.path))
+    let extras = (trees.staging?.entries.keys.filter { !known.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
+    let outcome = try await verify(job, expected, extras: extras, layout: layout, trees: trees)
+    switch outcome {
+    case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
+    case .proven(let receipt):
+      try await publish(attempt, receipt, components: components, carried: carried, layout: layout, trees: trees)
+    }
+  }
+
+  struct Trees: Sendable {
+    let staging: RemoteTree?
+    let final: RemoteTree?
+  }
+
+  private func listTrees(_ layout: RemoteLayout) async throws(StepFailure) -> Trees {
+    do {
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        Trees(
+          staging: try await RemoteTree.walk(layout.staging, session: session),
+          final: try await RemoteTree.walk(layout.final, session: session))
+      }
+    } catch { throw StepFailure(error) }
+  }
+
+  private static func expected(_ components: [ComponentRow], job: JobRow) throws(StepFailure) -> [ExpectedEntry] {
+    var expected: [ExpectedEntry] = []
+    expected.reserveCapacity(components.count)
+    for row in components {
+      switch row.entry.kind {
+      case .folder: expected.append(ExpectedEntry(path: row.entry.path, content: .folder))
+      case .symlink(let target): expected.append(ExpectedEntry(path: row.entry.path, content: .symlink(target: target)))
+      case .file, .special:
+        guard let digest = row.localDigest else {
+          throw StepFailure(
+            SyncFailure(
+              .protocol, "the queue has no local digest of \(row.entry.path) in \(job.runPath)",
+              hint: "Nothing is called verified without one. `nassync retry` sends the run again.", retry: false))
+        }
+        expected.append(ExpectedEntry(path: row.entry.path, content: .file(digest)))
+      }
+    }
+    return expected
+  }
+
+  /// Files that an earlier generation published and that this workstation no longer has: the manifest goes on to cover them.
+  private func carriedOver(
+    _ job: JobRow, layout: RemoteLayout, components: [ComponentRow], final: RemoteTree?
+  ) async throws(StepFailure) -> [RunManifest.Entry] {
+    guard let final, final.entries[layout.manifest]?.kind == .file else { return [] }
+    guard let text = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30) else { return [] }
+    let old: RunManifest
+    do { old = try RunManifest(parsing: text) } catch {
+      throw StepFailure(
+        SyncFailure(
+          .remoteConflict, "\(layout.final.appending(layout.manifest)) on the NAS is no manifest: \(error)",
+          hint: "Restore the file on the NAS, or move the run's folder there away, then `nassync retry`."))
+    }
+    let mine = Set(components.map(\.entry.path))
+    return old.entries.filter { !mine.contains($0.path) && final.entries[$0.path] != nil }
+  }
+
+  private func verify(
+    _ job: JobRow, _ expected: [ExpectedEntry], extras: [RelativePath], layout: RemoteLayout, trees: Trees
+  ) async throws(StepFailure) -> VerificationOutcome {
+    let events = environment.events
+    let total = job.filesTotal
+    return try await withVerifier { (verifier) throws(TransportError) in
+      try await verifier.verify(
+        expected,
+        at: { path in
+          if let entry = trees.staging?.entries[path] { return (layout.staging.appending(path), entry) }
+          if let entry = trees.final?.entries[path] { return (layout.final.appending(path), entry) }
+          return nil
+        }, extras: extras,
+        progress: {
+          events.send(.verifying(jobID: job.id, runPath: job.runPath, filesProven: $0, filesTotal: total))
+        })
+    }
+  }
+
+  /// A digest that differs sends only the components concerned again, once; the second time the job fails.
+  private func repair(
+    _ attempt: Attempt, _ mismatches: [Mismatch], layout: RemoteLayout, trees: Trees
+  ) async throws(StepFailure) {
+    let job = await attempt.job
+    let named = mismatches.prefix(5).map { "\($0.path) (\($0.sentence))" }.joined(separator: ", ")
+    let more = mismatches.count > 5 ? " and \(mismatches.count - 5) more" : ""
+    let failure = SyncFailure(
+      .hashMismatch, "the NAS does not hold what was sent: \(named)\(more)",
+      hint: job.mismatches == 0
+        ? "Only these are sent again, once. If it repeats, check the NAS's disks and memory."
+        : "It happened twice. Check the NAS's disks, memory and network, then `nassync retry`.",
+      retry: job.mismatches == 0)
+    do {
+      try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        for mismatch in mismatches {
+          guard let found = trees.staging?.entries[mismatch.path] else { continue }
+          let path = layout.staging.appending(mismatch.path)
+          if found.kind == .folder { try await session.removeTree(path) } else { try await session.removeFile(path) }
+        }
+      }
+    } catch { throw StepFailure(error) }
+    try await queued { () async throws(SyncFailure) in
+      try await environment.queue.resetComponents(
+        job, worker: environment.worker, paths: mismatches.filter { $0.problem != .extra }.map(\.path))
+      var change = JobChange()
+      change.releasesClaim = true
+      change.mismatches = job.mismatches + 1
+      change.lastError = .some(failure)
+      change.nextAttemptAt = .some(nil)
+      let moved = try await environment.queue.transition(
+        job, on: .digestMismatch, worker: environment.worker, change: change, detail: failure.message)
+      environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: job.state, to: moved.state))
+      environment.events.send(
+        .failed(
+          jobID: job.id, runPath: job.runPath, failure: failure, nextAttemptAt: moved.state == .failed ? nil : environment.clock.wallSeconds))
+      if moved.state == .failed { await noteInRecord(job, .failed) }
+    }
+  }
+
+  // MARK: - Publishing
+
+  private func publish(
+    _ attempt: Attempt, _ proof: VerifiedReceipt, components: [ComponentRow], carried: [RunManifest.Entry], layout: RemoteLayout,
+    trees: Trees
+  ) async throws(StepFailure) {
+    let job = await attempt.job
+    let manifest = RunManifest(
+      components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
+    let documents = try await makeDocuments(job, proof, manifest: manifest)
+    let publisher = RunPublisher(pool: route.pool, layout: layout, components: components)
+    do throws(TransportError) {
+      try await publisher.stage(documents)
+      try await publisher.publish(documents) { (remote, expected) async throws(TransportError) in
+        // Something of that name appeared on the NAS meanwhile: equal content is adopted, any other is a conflict.
+        let digests: [RemotePath: RemoteVerifier.RemoteDigest]
+        do throws(StepFailure) { digests = try await remoteDigests([remote]) } catch { throw .failure(error.failure, sessionLost: false) }
+        if case .digest(let found, _)? = digests[remote] { return found == expected }
+        return false
+      }
+      try await publisher.confirm(documents)
+    } catch { throw StepFailure(error) }
+    await writeLocally(job, documents)
+    try await settleVerified(attempt, proof, documents)
+  }
+
+  private func settleVerified(_ attempt: Attempt, _ proof: VerifiedReceipt, _ documents: RunDocuments) async throws(StepFailure) {
+    let job = await attempt.job
+    var change = JobChange()
+    change.releasesClaim = true
+    change.attempts = 0
+    change.lastError = .some(nil)
+    change.nextAttemptAt = .some(nil)
+    change.countsPass = true
+    change.verifiedAt = environment.clock.wallSeconds
+    change.evidence = proof.evidence
+    change.manifestDigest = documents.manifestDigest
+    change.receiptDigest = documents.receiptDigest
+    let proofs = proof.proofs.map { ComponentProof(path: $0.key, remoteDigest: $0.value.digest, evidence: $0.value.evidence) }
+    let grade = proof.evidence?.rawValue ?? "none, the run has no file"
+    let settled = change
+    let moved = try await queued { () async throws(SyncFailure) in
+      try await environment.queue.transition(
+        job, on: .proven, worker: environment.worker, change: settled, proofs: proofs,
+        detail: "\(proof.proofs.count) files proven (evidence: \(grade)), published as \(job.remotePath)")
+    }
+    environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: job.state, to: moved.state))
+    await attempt.move(to: moved)
+  }
+
+  /// Manifest, receipt and the record's copy, as they travel and as they are kept here.
+  private func makeDocuments(
+    _ job: JobRow, _ proof: VerifiedReceipt, manifest: RunManifest
+  ) async throws(StepFailure) -> RunDocuments {
+    let snapshot: RunSnapshot
+    do {
+      let exclude = route.profile.exclude
+      let folder = environment.metadataFolder
+      snapshot = try await environment.readers.next().run { () throws(SyncFailure) in
+        try RunScanner.snapshot(of: job.runPath, metadataFolder: folder, excluding: exclude)
+      }
+    } catch { throw StepFailure(error) }
+    let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
+    let decision = await environment.gate.evaluate(snapshot, at: location(of: job), published: [], limits: route.limits)
+    let text = manifest.encoded
+    guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
+    let receipt = Receipt(
+      jobID: job.id, generation: job.generation, equipmentID: job.equipmentID, runPath: job.runPath, destination: job.destination,
+      remotePath: job.remotePath,
+      sender: Receipt.Sender(
+        host: environment.sender.host, user: environment.sender.user, program: "nassync \(environment.sender.version)"),
+      enqueuedAt: Date(timeIntervalSince1970: job.createdAt), verifiedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds),
+      files: job.filesTotal, bytes: job.bytesTotal, excluded: snapshot.excluded.map(\.description),
+      gate: Receipt.GatePart(
+        evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds), informing: decision.verdict.informing,
+        overridden: decision.verdict.overridden.map(\.finding), overrides: decision.verdict.overridden.map(\.overrideID).uniqued()),
+      verification: Receipt.VerificationPart(
+        evidence: proof.evidence, server: proof.proofs.values.count { $0.evidence == .server },
+        store: proof.proofs.values.count { $0.evidence == .store }, readback: proof.proofs.values.count { $0.evidence == .readback }),
+      manifestSHA256: manifestDigest, recordSHA256: record.flatMap { SHA256Hasher.digest(of: $0) })
+    let encoded: [UInt8]
+    do { encoded = try receipt.encoded() } catch { throw StepFailure(error) }
+    guard let receiptDigest = SHA256Hasher.digest(of: encoded) else { throw StepFailure(Self.noSHA256) }
+    return RunDocuments(
+      manifest: text, manifestDigest: manifestDigest, receipt: encoded, receiptDigest: receiptDigest, record: record)
+  }
+
+  static let noSHA256 = SyncFailure(
+    .misconfigured, "this system's libcrypto does not offer SHA-256", hint: "Check the OpenSSL configuration; nothing can be proven without it.")
+
+  /// A whole small file on the NAS, nil where it is not there.
+  func readSmall(_ path: RemotePath, limit: Int) async throws(StepFailure) -> [UInt8]? {
+    do {
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await RunPublisher.readSmall(path, limit: limit, session: session)
+      }
+    } catch { throw StepFailure(error) }
+  }
+}
+
+extension Array where Element: Hashable {
+  /// The elements in order, each once.
+  func uniqued() -> [Element] {
+    var seen: Set<Element> = []
+    return filter { seen.insert($0).inserted }
+  }
+}

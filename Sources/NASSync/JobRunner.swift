@@ -1,0 +1,177 @@
+import Gate
+import Intake
+import JobQueue
+import SyncModel
+import Transport
+import Verification
+
+/// One job's steps, from the claim to the settlement, in the order in which they happen:
+/// look again → gate → reach the NAS → adopt or send → look once more → prove → publish → settle.
+struct JobRunner: Sendable {
+  let environment: RunnerEnvironment
+  let route: RunnerEnvironment.Route
+
+  /// Runs a claimed job as far as it gets and settles it, whatever happens.
+  func run(_ claimed: JobRow) async {
+    let attempt = Attempt(claimed)
+    do throws(StepFailure) {
+      if claimed.state == .running { try await bringOver(attempt) }
+      try await proveAndPublish(attempt)
+    } catch {
+      await settle(attempt, error)
+    }
+  }
+
+  /// What one attempt knows, as it goes along.
+  final actor Attempt {
+    private(set) var job: JobRow
+    private(set) var recorder: ProgressRecorder?
+    private var progressMade = false
+    init(_ job: JobRow) { self.job = job }
+    func move(to job: JobRow) { self.job = job }
+    func watch(_ recorder: ProgressRecorder) { self.recorder = recorder }
+    func notePersistentProgress() { progressMade = true }
+    var progressed: Bool {
+      get async {
+        if progressMade { return true }
+        return await recorder?.progressed ?? false
+      }
+    }
+  }
+
+  // MARK: - Sending
+
+  private func bringOver(_ attempt: Attempt) async throws(StepFailure) {
+    var job = await attempt.job
+    job = try await followDestination(job)
+    let location = self.location(of: job)
+
+    let folder = try await openFolder(job)
+    let snapshot = try await scan(job)
+    let decision = await environment.gate.evaluate(
+      snapshot, at: location, published: try await publishedComponents(of: job), limits: route.limits)
+    guard decision.verdict.isOpen else {
+      throw StepFailure(Self.blocked(job, decision.verdict), findings: decision.verdict.blocking)
+    }
+    let registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    let difference = snapshot.difference(from: snapshot.replacingEntries(registered.map(\.entry)))
+    if !difference.isEmpty {
+      let current = job
+      job = try await queued { () async throws(SyncFailure) in
+        try await environment.queue.replaceSnapshot(
+          of: current, worker: environment.worker, entries: snapshot.entries, reason: "\(difference)", isSame: Self.isSame)
+      }
+    }
+    await attempt.move(to: job)
+
+    try await reach(job)
+    let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
+    let prepared = try await prepareStaging(job, layout: layout)
+    let rows = try await adopt(job, layout: layout, folder: folder)
+    let recorder = ProgressRecorder(
+      queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
+    ) { [events = environment.events] in events.send(.progress($0)) }
+    await attempt.watch(recorder)
+    try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
+    let sender = ComponentSender(
+      folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
+      recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
+      staged: prepared)
+    do { try await sender.send(rows) } catch { throw StepFailure(error) }
+
+    // The run may have grown while it was sent: what is published must be what lies on the disk.
+    let after = try await scan(job)
+    let moved = after.difference(from: snapshot)
+    guard moved.isEmpty else {
+      throw StepFailure(
+        SyncFailure(
+          .localChanged, "\(job.runPath) changed while it was being sent: \(moved)",
+          hint: "Wait until the instrument has finished writing; it is tried again, and what is unchanged is not sent twice."))
+    }
+    let current = job
+    job = try await queued { () async throws(SyncFailure) in
+      try await environment.queue.transition(
+        current, on: .sent, worker: environment.worker, detail: "\(current.filesTotal) files, \(current.bytesTotal) bytes in \(layout.staging)")
+    }
+    environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .running, to: job.state))
+    await attempt.move(to: job)
+  }
+
+  /// A job registered for another destination than the configuration names today goes to today's, from the start.
+  private func followDestination(_ job: JobRow) async throws(StepFailure) -> JobRow {
+    let remotePath = route.root.appending(job.relative).description
+    let address = route.pool.driver.address
+    guard job.destination != address || job.remotePath != remotePath else { return job }
+    return try await queued { () async throws(SyncFailure) in
+      try await environment.queue.retarget(job, worker: environment.worker, destination: address, remotePath: remotePath)
+    }
+  }
+
+  func location(of job: JobRow) -> RunLocation {
+    RunLocation(root: job.runPath, equipment: job.equipmentID, relative: job.relative)
+  }
+
+  private func openFolder(_ job: JobRow) async throws(StepFailure) -> RunFolder {
+    do {
+      return try await environment.readers.next().run { () throws(SyncFailure) in try RunFolder(root: job.runPath) }
+    } catch { throw StepFailure(error) }
+  }
+
+  private func scan(_ job: JobRow) async throws(StepFailure) -> RunSnapshot {
+    let exclude = route.profile.exclude
+    let metadataFolder = environment.metadataFolder
+    do {
+      return try await environment.readers.next().run { () throws(SyncFailure) in
+        try RunScanner.snapshot(of: job.runPath, metadataFolder: metadataFolder, excluding: exclude)
+      }
+    } catch { throw StepFailure(error) }
+  }
+
+  /// What earlier generations published, for the rule that a published file must not change.
+  private func publishedComponents(of job: JobRow) async throws(StepFailure) -> [ComponentRow] {
+    guard job.generation > 1 else { return [] }
+    return try await queued { () async throws(SyncFailure) in try await environment.queue.publishedComponents(ofRun: job.runPath) }
+  }
+
+  static func blocked(_ job: JobRow, _ verdict: GateVerdict) -> SyncFailure {
+    let first = verdict.blocking.first
+    let what = first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "a finding"
+    let more = verdict.blocking.count > 1 ? " (and \(verdict.blocking.count - 1) more)" : ""
+    return SyncFailure(
+      .blocked, "the gate stops \(job.runPath): \(what)\(more)",
+      hint: "Repair it, or let it pass with `nassync override add`, then `nassync retry`. `nassync gate` shows every finding.")
+  }
+
+  @Sendable static func isSame(_ old: RunEntry, _ new: RunEntry) -> Bool {
+    old.kind == new.kind && (old.kind == .folder || new.fingerprint.contentDifference(from: old.fingerprint) == nil)
+  }
+
+  /// How many sessions a job is worth: one for a small one, more for many files or many bytes.
+  private func width(for rows: [ComponentRow]) -> Int {
+    let pending = rows.filter { $0.state == .pending && $0.entry.kind == .file }
+    let bytes = pending.reduce(UInt64(0)) { $0 &+ $1.entry.fingerprint.size }
+    let wanted = max(1 + pending.count / 1_000, 1 + Int(clamping: bytes / (64 << 20)))
+    return min(wanted, route.connections)
+  }
+
+  /// The destination answers, or the job waits without burning an attempt.
+  func reach(_ job: JobRow) async throws(StepFailure) {
+    do {
+      let session = try await route.pool.acquire(width: 1)
+      await route.pool.release(session, broken: false)
+    } catch {
+      let failure = error.failure
+      throw StepFailure(failure, unreachable: failure.kind == .network || failure.kind == .timeout)
+    }
+    let destination = route.pool.driver.address
+    let outage = try await queued { () async throws(SyncFailure) in try await environment.queue.clearOutage(destination) }
+    if outage { environment.events.send(.recovered(destination: destination)) }
+  }
+
+  /// A call on the queue, whose failure is one of this workstation and no fault of the run.
+  func queued<Result: Sendable>(
+    _ body: () async throws(SyncFailure) -> Result
+  ) async throws(StepFailure) -> Result {
+    do { return try await body() } catch { throw StepFailure(error) }
+  }
+}

@@ -1,0 +1,70 @@
+import CLinux
+import Digests
+import Foundation
+import Glibc
+import Intake
+import SyncModel
+
+/// SHA-256 of a local file, read by descriptor beneath the run's folder. Blocking.
+enum LocalDigest {
+  static func compute(_ path: RelativePath, in folder: RunFolder) throws(SyncFailure) -> ContentDigest {
+    let reader = try LocalFileReader(in: folder, path: path)
+    var hasher = SHA256Hasher()
+    var offset: UInt64 = 0
+    while true {
+      let chunk = try reader.read(at: offset, upTo: 1 << 20)
+      if chunk.isEmpty { break }
+      hasher.update(chunk)
+      offset += UInt64(chunk.count)
+    }
+    guard let digest = hasher.finalize() else { throw JobRunner.noSHA256 }
+    return digest
+  }
+}
+
+/// Writes this program's own files into a run's metadata folder: whole or not at all, never through a link. Blocking.
+struct LocalDocuments {
+  private let folder: Descriptor
+  private let place: String
+
+  /// Makes the metadata folder where the run has none.
+  init(runPath: String, metadataFolder: String) throws(SyncFailure) {
+    let run = try RunFolder(root: runPath)
+    place = "\(displayText(runPath))/\(displayText(metadataFolder))"
+    if mkdirat(run.descriptor.raw, metadataFolder, 0o755) != 0, errno != EEXIST {
+      throw Self.failure("cannot make \(place)", errno)
+    }
+    let raw = clinux_openat(run.descriptor.raw, metadataFolder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
+    guard raw >= 0 else { throw Self.failure("cannot open \(place)", errno) }
+    folder = Descriptor(owning: raw)
+  }
+
+  /// Replaces a file by new content: temporary name, fsync, rename, fsync of the folder.
+  func write(_ content: [UInt8], as name: String) throws(SyncFailure) {
+    let temporary = ".nassync-\(UUID().uuidString.lowercased())"
+    let raw = clinux_openat(folder.raw, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644)
+    guard raw >= 0 else { throw Self.failure("cannot write in \(place)", errno) }
+    let file = Descriptor(owning: raw)
+    do throws(SyncFailure) {
+      var offset = 0
+      while offset < content.count {
+        let written = content.withUnsafeBytes { bytes in Glibc.write(file.raw, bytes.baseAddress.map { $0 + offset }, bytes.count - offset) }
+        if written < 0, errno == EINTR { continue }
+        guard written > 0 else { throw Self.failure("cannot write \(place)/\(name)", errno) }
+        offset += written
+      }
+      guard fsync(file.raw) == 0 else { throw Self.failure("cannot write \(place)/\(name)", errno) }
+      guard renameat(folder.raw, temporary, folder.raw, name) == 0 else { throw Self.failure("cannot replace \(place)/\(name)", errno) }
+      guard fsync(folder.raw) == 0 else { throw Self.failure("cannot write \(place)", errno) }
+    } catch {
+      unlinkat(folder.raw, temporary, 0)
+      throw error
+    }
+  }
+
+  private static func failure(_ what: String, _ code: Int32) -> SyncFailure {
+    SyncFailure(
+      .local, "\(what): \(errorText(code))",
+      hint: "The run itself is safe on the NAS. Make the run's metadata folder writable for nassync to have the manifest and receipt here too.")
+  }
+}

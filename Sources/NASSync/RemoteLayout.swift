@@ -1,0 +1,51 @@
+import JobQueue
+import SyncModel
+
+/// Where a job's things lie on the NAS.
+struct RemoteLayout: Sendable {
+  /// The run as readers see it.
+  let final: RemotePath
+  /// The hidden sibling that everything is sent to and verified in.
+  let staging: RemotePath
+  /// Name of the metadata folder in a run.
+  let metadata: RelativePath
+  let manifest: RelativePath
+  let receipt: RelativePath
+  let record: RelativePath
+
+  init(job: JobRow, root: RemotePath, metadataFolder: String) {
+    self.init(relative: job.relative, stagingName: job.stagingName, root: root, metadataFolder: metadataFolder)
+  }
+
+  init(relative: RelativePath, stagingName: String, root: RemotePath, metadataFolder: String) {
+    final = root.appending(relative)
+    metadata = Self.segment(metadataFolder)
+    staging = (final.parent ?? root).appending(Self.segment(stagingName))
+    manifest = metadata.appending(Self.segment("checksums.sha256"))
+    receipt = metadata.appending(Self.segment("receipt.json"))
+    record = metadata.appending(Self.segment("creation.json"))
+  }
+
+  /// What this program writes beside a run's own components.
+  func isBookkeeping(_ path: RelativePath) -> Bool {
+    guard path.parent == metadata, let name = String(validating: path.lastSegment, as: UTF8.self) else { return path == metadata }
+    return RunSnapshot.bookkeepingNames.contains(name)
+  }
+
+  /// A name that the configuration check has already found to be one segment.
+  private static func segment(_ name: String) -> RelativePath {
+    do { return try RelativePath(name) } catch { return fallback }
+  }
+
+  private static let fallback: RelativePath = {
+    do { return try RelativePath(".exlab-wizard") } catch { preconditionFailure("a constant name is a path") }
+  }()
+}
+
+extension RunSnapshot {
+  /// This snapshot's place with another list of entries.
+  func replacingEntries(_ entries: [RunEntry]) -> RunSnapshot {
+    RunSnapshot(
+      root: root, metadataFolder: metadataFolder, entries: entries, excluded: excluded, record: record, recordUnreadable: recordUnreadable)
+  }
+}

@@ -1,0 +1,179 @@
+import Digests
+import JobQueue
+import SyncModel
+import Transport
+
+/// What travels beside a run's components.
+struct RunDocuments: Sendable {
+  let manifest: [UInt8]
+  let manifestDigest: ContentDigest
+  let receipt: [UInt8]
+  let receiptDigest: ContentDigest
+  /// The record with `sync_status: "synced"`; nil for a run without one.
+  let record: [UInt8]?
+}
+
+/// Puts a proven run where readers look: one rename of the staging folder, or, where the run is there already, file by file with the
+/// manifest last.
+struct RunPublisher: Sendable {
+  let pool: SessionPool
+  let layout: RemoteLayout
+  let components: [ComponentRow]
+
+  private func files(_ documents: RunDocuments) -> [(RelativePath, [UInt8])] {
+    var list: [(RelativePath, [UInt8])] = []
+    if let record = documents.record { list.append((layout.record, record)) }
+    list.append((layout.receipt, documents.receipt))
+    // The manifest last: in a folder that is visible already it is what says that all is there.
+    list.append((layout.manifest, documents.manifest))
+    return list
+  }
+
+  /// Writes the documents into the staging folder and reads them back.
+  func stage(_ documents: RunDocuments) async throws(TransportError) {
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await session.makeFolder(layout.staging.appending(layout.metadata))
+      for (path, content) in files(documents) {
+        let remote = layout.staging.appending(path)
+        try await Self.write(content, to: remote, session: session)
+        guard try await Self.readSmall(remote, limit: content.count + 1, session: session) == content else {
+          throw .failure(
+            SyncFailure(.hashMismatch, "\(remote) reads back differently from what was written", hint: "It is tried again; check the NAS's disks if it repeats."),
+            sessionLost: false)
+        }
+      }
+      // Folder times last: every file written into a folder has changed them.
+      for row in components.reversed() where row.entry.kind == .folder && row.state != .adopted {
+        do throws(TransportError) {
+          try await session.setModified(layout.staging.appending(row.entry.path), to: seconds(row.entry.fingerprint.modified))
+        } catch {
+          // Published by an earlier attempt already: its time was set then.
+          guard case .notFound = error else { throw error }
+        }
+      }
+    }
+  }
+
+  private static func write(_ content: [UInt8], to path: RemotePath, session: any TransportSession) async throws(TransportError) {
+    if content.count <= session.capabilities.preferredWriteSize {
+      try await session.put(content, at: path, modified: nil, mode: nil, durable: true)
+      return
+    }
+    let handle = try await session.beginUpload(path, resumingAt: 0)
+    do throws(TransportError) {
+      var offset = 0
+      while offset < content.count {
+        let end = min(offset + session.capabilities.preferredWriteSize, content.count)
+        try await session.write(Array(content[offset..<end]), at: UInt64(offset), to: handle)
+        offset = end
+      }
+      try await session.finishUpload(handle, modified: nil, mode: nil, durable: true)
+    } catch {
+      await session.abandonUpload(handle)
+      throw error
+    }
+  }
+
+  /// Makes the run visible.
+  /// - Parameter isEqual: Asked about a name that is taken: whether what is there has this digest.
+  func publish(
+    _ documents: RunDocuments,
+    isEqual: @Sendable @escaping (RemotePath, ContentDigest) async throws(TransportError) -> Bool
+  ) async throws(TransportError) {
+    let merged = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
+      if try await session.entry(at: layout.final) != nil { return true }
+      do throws(TransportError) {
+        try await session.publish(layout.staging, as: layout.final)
+        return false
+      } catch {
+        if case .alreadyExists = error { return true }
+        throw error
+      }
+    }
+    if merged { try await merge(documents, isEqual: isEqual) }
+  }
+
+  private func merge(
+    _ documents: RunDocuments, isEqual: @Sendable (RemotePath, ContentDigest) async throws(TransportError) -> Bool
+  ) async throws(TransportError) {
+    for row in components where row.entry.kind == .folder {
+      try await pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await session.makeFolder(layout.final.appending(row.entry.path))
+      }
+    }
+    for row in components where row.entry.kind != .folder {
+      let staged = layout.staging.appending(row.entry.path)
+      let final = layout.final.appending(row.entry.path)
+      let taken = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
+        guard try await session.entry(at: staged) != nil else { return false }
+        do throws(TransportError) { try await session.publish(staged, as: final) } catch {
+          if case .alreadyExists = error { return true }
+          throw error
+        }
+        return false
+      }
+      guard taken else { continue }
+      let equal: Bool
+      if let digest = row.localDigest {
+        equal = try await isEqual(final, digest)
+      } else if case .symlink(let target) = row.entry.kind {
+        equal = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+          try await session.symlinkTarget(of: final) == target
+        }
+      } else {
+        equal = false
+      }
+      guard equal else {
+        throw .failure(
+          SyncFailure(
+            .remoteConflict, "\(final) appeared on the NAS with another content while the run was being sent",
+            hint: "Nothing was overwritten. Compare the two, move the NAS copy away, then `nassync retry`."), sessionLost: false)
+      }
+    }
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await session.makeFolder(layout.final.appending(layout.metadata))
+      for (path, _) in files(documents) {
+        try await session.replace(layout.staging.appending(path), over: layout.final.appending(path))
+      }
+      try await session.removeTree(layout.staging)
+    }
+  }
+
+  /// Looks once more at the published place: the manifest there is ours, byte for byte.
+  func confirm(_ documents: RunDocuments) async throws(TransportError) {
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      let path = layout.final.appending(layout.manifest)
+      guard try await Self.readSmall(path, limit: documents.manifest.count + 1, session: session) == documents.manifest else {
+        throw .failure(
+          SyncFailure(
+            .protocol, "the NAS said that it published \(layout.final), but the manifest there is not ours",
+            hint: "Look at the folder on the NAS; the job stays unverified and is tried again."), sessionLost: false)
+      }
+    }
+  }
+
+  /// A whole file of at most `limit` bytes; nil where it is not there.
+  static func readSmall(_ path: RemotePath, limit: Int, session: any TransportSession) async throws(TransportError) -> [UInt8]? {
+    let collector = Collector(limit: limit)
+    do throws(TransportError) {
+      try await session.download(path, from: 0) { (chunk) async throws(SyncFailure) in try await collector.add(chunk, path: path) }
+    } catch {
+      if case .notFound = error { return nil }
+      throw error
+    }
+    return await collector.bytes
+  }
+
+  private actor Collector {
+    private(set) var bytes: [UInt8] = []
+    private let limit: Int
+    init(limit: Int) { self.limit = limit }
+    func add(_ chunk: [UInt8], path: RemotePath) throws(SyncFailure) {
+      guard bytes.count + chunk.count <= limit else {
+        throw SyncFailure(
+          .protocol, "\(path) on the NAS is larger than the \(limit) bytes it may have", hint: "Look at the file on the NAS; it is not what this program wrote.")
+      }
+      bytes += chunk
+    }
+  }
+}

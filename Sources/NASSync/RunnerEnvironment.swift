@@ -1,0 +1,58 @@
+import Bandwidth
+import Configuration
+import Executors
+import Gate
+import Intake
+import JobQueue
+import SyncModel
+import Transport
+
+/// All that a job's steps need, the same for every job of a client.
+struct RunnerEnvironment: Sendable {
+  let queue: SyncQueue
+  let clock: any SyncClock
+  let events: EventHub
+  let bandwidth: BandwidthScheduler
+  let readers: ReaderThreads
+  let gate: GateKeeper
+  let policy: FailurePolicy
+  let stop: StopFlag
+  /// Name of this worker in the queue: host and process.
+  let worker: String
+  let verifyMethod: VerifySettings.Method
+  let metadataFolder: String
+  let sender: SenderIdentity
+
+  /// One instrument with its open destination.
+  struct Route: Sendable {
+    let profile: EquipmentProfile
+    let pool: SessionPool
+    /// `remote_root` of the destination.
+    let root: RemotePath
+    let connections: Int
+  }
+}
+
+/// Who sends, for the receipt.
+struct SenderIdentity: Sendable, Hashable {
+  let host: String
+  let user: String
+  let version: String
+}
+
+/// A failure on its way out of a job's steps, with what the policy must know beside it.
+struct StepFailure: Error {
+  let failure: SyncFailure
+  /// The destination as a whole did not answer.
+  var unreachable = false
+  /// Findings, where the gate stopped the run.
+  var findings: [Finding] = []
+
+  init(_ failure: SyncFailure, unreachable: Bool = false, findings: [Finding] = []) {
+    self.failure = failure
+    self.unreachable = unreachable
+    self.findings = findings
+  }
+
+  init(_ error: TransportError) { self.init(error.failure) }
+}

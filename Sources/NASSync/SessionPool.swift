@@ -1,0 +1,134 @@
+import Synchronization
+import SyncModel
+import Transport
+import Verification
+
+/// The open sessions to one destination, shared by all jobs that go there and kept between them: logging in takes a dozen round trips.
+///
+/// A session serves many tasks at once; the pool hands out the least used one and opens another while there are fewer than the caller
+/// wants.
+actor SessionPool {
+  private struct Member {
+    let session: any TransportSession
+    var users: Int
+  }
+
+  nonisolated let driver: any TransportDriver
+  private let limit: Int
+  private var members: [Member] = []
+  private var opening = 0
+  private var waiters: [CheckedContinuation<Void, Never>] = []
+  private var knownHasher: (any RemoteHasher)??
+  private var hasherUsers = 0
+  /// What `interrupt()` must reach without waiting for the actor.
+  private let interruptible = Mutex<[any TransportSession]>([])
+  private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
+
+  init(driver: any TransportDriver, limit: Int) {
+    self.driver = driver
+    self.limit = max(1, limit)
+  }
+
+  /// A session to work with; pair each call with `release`.
+  /// - Parameter width: How many sessions the caller's work is worth; never more than the destination's `connections`.
+  func acquire(width: Int) async throws(TransportError) -> any TransportSession {
+    let wanted = min(max(1, width), limit)
+    while true {
+      let idle = members.contains { $0.users == 0 }
+      if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed() }
+      if members.count + opening < wanted {
+        opening += 1
+        do throws(TransportError) {
+          let session = try await driver.connect()
+          opening -= 1
+          interruptible.withLock { $0.append(session) }
+          members.append(Member(session: session, users: 1))
+          wakeWaiters()
+          return session
+        } catch {
+          opening -= 1
+          wakeWaiters()
+          // One connection is enough to go on with: a server that admits no more is slow, not broken.
+          if !members.isEmpty { return leastUsed() }
+          throw error
+        }
+      }
+      await withCheckedContinuation { waiters.append($0) }
+    }
+  }
+
+  private func leastUsed() -> any TransportSession {
+    var best = members.startIndex
+    for index in members.indices where members[index].users < members[best].users { best = index }
+    members[best].users += 1
+    return members[best].session
+  }
+
+  private func wakeWaiters() {
+    let waiting = waiters
+    waiters = []
+    for waiter in waiting { waiter.resume() }
+  }
+
+  /// Gives a session back. A broken one is closed and not handed out again.
+  func release(_ session: any TransportSession, broken: Bool) async {
+    guard let index = members.firstIndex(where: { $0.session === session }) else { return }
+    members[index].users -= 1
+    guard broken else { return }
+    members.remove(at: index)
+    interruptible.withLock { $0.removeAll { $0 === session } }
+    wakeWaiters()
+    await session.close()
+  }
+
+  /// The far side's hashing program, nil where there is none. Asked once.
+  func hasher() async throws(TransportError) -> (any RemoteHasher)? {
+    if let known = knownHasher { return known }
+    let made = try await driver.makeHasher()
+    if let known = knownHasher {
+      await made?.close()
+      return known
+    }
+    knownHasher = .some(made)
+    interruptibleHasher.withLock { $0 = made }
+    return made
+  }
+
+  /// Forgets a hasher whose connection is lost; the next job makes a new one.
+  func dropHasher() async {
+    guard let known = knownHasher else { return }
+    knownHasher = nil
+    interruptibleHasher.withLock { $0 = nil }
+    await known?.close()
+  }
+
+  /// Makes everything in flight throw at once.
+  nonisolated func interrupt() {
+    for session in interruptible.withLock({ $0 }) { session.interrupt() }
+    interruptibleHasher.withLock { $0 }?.interrupt()
+  }
+
+  /// Closes every session in order.
+  func close() async {
+    let closing = members
+    members = []
+    interruptible.withLock { $0 = [] }
+    for member in closing { await member.session.close() }
+    await dropHasher()
+  }
+
+  /// Runs a body with a session and gives it back, broken where the body's error says so.
+  func withSession<Result: Sendable>(
+    width: Int, _ body: @Sendable (any TransportSession) async throws(TransportError) -> Result
+  ) async throws(TransportError) -> Result {
+    let session = try await acquire(width: width)
+    do throws(TransportError) {
+      let result = try await body(session)
+      await release(session, broken: false)
+      return result
+    } catch {
+      await release(session, broken: error.sessionLost)
+      throw error
+    }
+  }
+}

@@ -1,0 +1,156 @@
+import CSQLite
+
+/// One connection to a database file. Used on one thread at a time; its owner sees to that.
+package final class Connection {
+  private let handle: OpaquePointer
+  private var cache: [String: Statement] = [:]
+
+  /// Opens or creates the file.
+  /// - Throws: `SQLiteError`, e.g. SQLITE_CANTOPEN where the folder is missing or read-only.
+  package init(path: String, readOnly: Bool = false) throws(SQLiteError) {
+    var opened: OpaquePointer?
+    let flags = (readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE
+    let status = sqlite3_open_v2(path, &opened, flags, nil)
+    guard status == SQLITE_OK, let opened else {
+      let message = opened.map { String(cString: sqlite3_errmsg($0)) } ?? "out of memory"
+      sqlite3_close_v2(opened)
+      throw SQLiteError(code: status, message: "\(message): \(path)")
+    }
+    handle = opened
+  }
+
+  deinit {
+    cache.removeAll()
+    sqlite3_close_v2(handle)
+  }
+
+  /// The one place that turns a result code into an error: the message is read before the next call overwrites it.
+  func check(_ status: Int32, sql: String? = nil) throws(SQLiteError) {
+    guard status != SQLITE_OK, status != SQLITE_ROW, status != SQLITE_DONE else { return }
+    throw SQLiteError(code: status, message: String(cString: sqlite3_errmsg(handle)), sql: sql)
+  }
+
+  /// Runs statements that return nothing of interest and take no values.
+  package func execute(_ sql: String) throws(SQLiteError) {
+    try check(sqlite3_exec(handle, sql, nil, nil, nil), sql: sql)
+  }
+
+  /// A prepared statement, kept for the next use of the same text.
+  package func statement(_ sql: String) throws(SQLiteError) -> Statement {
+    if let cached = cache[sql] {
+      cached.reset()
+      return cached
+    }
+    var prepared: OpaquePointer?
+    try check(sqlite3_prepare_v3(handle, sql, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &prepared, nil), sql: sql)
+    guard let prepared else { throw SQLiteError(code: SQLITE_MISUSE, message: "an empty statement", sql: sql) }
+    let statement = Statement(handle: prepared, connection: self, sql: sql)
+    cache[sql] = statement
+    return statement
+  }
+
+  /// Runs a statement with values; returns the number of rows changed.
+  @discardableResult
+  package func run(_ sql: String, _ values: [Value] = []) throws(SQLiteError) -> Int {
+    let statement = try statement(sql)
+    try statement.bind(values)
+    defer { statement.reset() }
+    while try statement.step() {}
+    return Int(sqlite3_changes(handle))
+  }
+
+  /// All rows of a query, each made by `row`.
+  package func query<T>(
+    _ sql: String, _ values: [Value] = [], _ row: (Row) throws(SQLiteError) -> T
+  ) throws(SQLiteError) -> [T] {
+    let statement = try statement(sql)
+    try statement.bind(values)
+    defer { statement.reset() }
+    var result: [T] = []
+    while try statement.step() { result.append(try row(Row(statement: statement))) }
+    return result
+  }
+
+  /// The first row of a query.
+  package func first<T>(
+    _ sql: String, _ values: [Value] = [], _ row: (Row) throws(SQLiteError) -> T
+  ) throws(SQLiteError) -> T? {
+    let statement = try statement(sql)
+    try statement.bind(values)
+    defer { statement.reset() }
+    guard try statement.step() else { return nil }
+    return try row(Row(statement: statement))
+  }
+
+  /// Milliseconds that a lock held by somebody else is waited for.
+  package func setBusyTimeout(milliseconds: Int32) throws(SQLiteError) {
+    try check(sqlite3_busy_timeout(handle, milliseconds))
+  }
+
+  /// Forbids the checkpoint that closing the last connection would make (see the decision on the write lock), and direct edits of the
+  /// file's internal tables.
+  package func hardenForSharedUse() throws(SQLiteError) {
+    try check(nassync_sqlite3_no_checkpoint_on_close(handle))
+    try check(nassync_sqlite3_defensive(handle))
+  }
+
+  /// Moves what the write-ahead log holds into the file, without waiting for readers.
+  package func checkpoint() throws(SQLiteError) {
+    let status = sqlite3_wal_checkpoint_v2(handle, nil, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+    // BUSY means that a reader still needs older pages: the next checkpoint moves them.
+    if status & 0xff != SQLITE_BUSY { try check(status) }
+  }
+
+  /// Whether a transaction is open.
+  package var isInTransaction: Bool { sqlite3_get_autocommit(handle) == 0 }
+
+  /// Makes a running query on this connection fail with SQLITE_INTERRUPT.
+  package func interrupt() { sqlite3_interrupt(handle) }
+
+  /// `body` in one immediate transaction: committed when it returns, rolled back when it throws.
+  package func immediately<T, Failure: Error>(
+    _ body: () throws(Failure) -> T, mapping: (SQLiteError) -> Failure
+  ) throws(Failure) -> T {
+    do { try execute("BEGIN IMMEDIATE") } catch { throw mapping(error) }
+    let result: T
+    do {
+      result = try body()
+    } catch {
+      rollBack()
+      throw error
+    }
+    do {
+      try execute("COMMIT")
+    } catch {
+      rollBack()
+      throw mapping(error)
+    }
+    return result
+  }
+
+  private func rollBack() {
+    // SQLite has rolled back by itself after a full disk or an I/O error; a second ROLLBACK would only say so.
+    guard isInTransaction else { return }
+    try? execute("ROLLBACK")  // the error that led here is the one to report, and closing rolls back as well
+  }
+}
+
+/// A value to bind.
+package enum Value: Sendable, Hashable {
+  case null
+  case integer(Int64)
+  case real(Double)
+  case text(String)
+  case blob([UInt8])
+
+  /// An optional integer.
+  package static func optional(_ value: Int64?) -> Value { value.map { .integer($0) } ?? .null }
+  /// An optional real.
+  package static func optional(_ value: Double?) -> Value { value.map { .real($0) } ?? .null }
+  /// An optional text.
+  package static func optional(_ value: String?) -> Value { value.map { .text($0) } ?? .null }
+  /// An optional blob.
+  package static func optional(_ value: [UInt8]?) -> Value { value.map { .blob($0) } ?? .null }
+  /// A count or size; what does not fit, which no file system can hold, is clamped.
+  package static func size(_ value: UInt64) -> Value { .integer(Int64(clamping: value)) }
+}

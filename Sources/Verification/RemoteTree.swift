@@ -1,0 +1,81 @@
+import SyncModel
+import Transport
+
+/// What lies below a folder on the NAS, links not followed.
+package struct RemoteTree: Sendable {
+  /// By path relative to the folder.
+  package private(set) var entries: [RelativePath: RemoteEntry] = [:]
+
+  package init() {}
+
+  /// Lists a folder with everything below it, several listings in flight at once.
+  /// - Returns: Nil where the folder itself does not exist.
+  /// - Throws: `TransportError`; `protocol` where the tree is deeper or larger than any run: a server that makes up folders.
+  package static func walk(
+    _ folder: RemotePath, session: any TransportSession, limit: Int = 5_000_000
+  ) async throws(TransportError) -> RemoteTree? {
+    guard let top = try await session.entry(at: folder) else { return nil }
+    guard top.kind == .folder else {
+      throw .failure(
+        SyncFailure(
+          .remoteConflict, "\(folder) on the NAS is a \(top.kind.rawValue), not a folder",
+          hint: "Move it away on the NAS, then `nassync retry`."), sessionLost: false)
+    }
+    var tree = RemoteTree()
+    var level: [RelativePath?] = [nil]
+    var depth = 0
+    while !level.isEmpty {
+      depth += 1
+      guard depth <= 1_000, tree.entries.count <= limit else {
+        throw .failure(
+          SyncFailure(
+            .protocol, "\(folder) on the NAS lists without end (\(tree.entries.count) entries, \(depth) levels)",
+            hint: "Look at this folder on the NAS itself; a loop in its file system or a faulty server can do that."), sessionLost: false)
+      }
+      var next: [RelativePath?] = []
+      var index = 0
+      while index < level.count {
+        let slice = level[index..<min(index + 32, level.count)]
+        index += slice.count
+        for (parent, listed) in try await list(Array(slice), below: folder, session: session) {
+          for entry in listed {
+            let path = parent.map { $0.appending(entry.name) } ?? entry.name
+            tree.entries[path] = entry
+            if entry.kind == .folder { next.append(path) }
+          }
+        }
+      }
+      level = next
+    }
+    return tree
+  }
+
+  private static func list(
+    _ folders: [RelativePath?], below root: RemotePath, session: any TransportSession
+  ) async throws(TransportError) -> [(RelativePath?, [RemoteEntry])] {
+    do {
+      return try await withThrowingTaskGroup(of: (RelativePath?, [RemoteEntry]).self) { group in
+        for folder in folders {
+          group.addTask { (folder, try await session.list(folder.map { root.appending($0) } ?? root)) }
+        }
+        var all: [(RelativePath?, [RemoteEntry])] = []
+        for try await result in group { all.append(result) }
+        return all
+      }
+    } catch { throw TransportError.wrapping(error) }
+  }
+}
+
+extension TransportError {
+  /// Task groups lose the type of what was thrown; this finds it again.
+  package static func wrapping(_ error: any Error) -> TransportError {
+    switch error {
+    case let error as TransportError: error
+    case let error as SyncFailure: .failure(error, sessionLost: false)
+    case is CancellationError:
+      .failure(SyncFailure(.interrupted, "the operation was told to stop", hint: "It goes on at the next start."), sessionLost: false)
+    default:
+      .failure(SyncFailure(.protocol, "unexpected error: \(error)", hint: "Report it with the output of `nassync history`."), sessionLost: false)
+    }
+  }
+}

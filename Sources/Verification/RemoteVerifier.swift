@@ -1,0 +1,183 @@
+import Digests
+import SyncModel
+import Transport
+
+/// Compares what the NAS holds with what was sent, both ways, by SHA-256.
+package struct RemoteVerifier: Sendable {
+  /// Which way digests are got.
+  package enum Method: String, Sendable { case auto, server, readback }
+
+  let session: any TransportSession
+  let hasher: (any RemoteHasher)?
+  let method: Method
+
+  /// - Parameter hasher: Nil where the destination cannot hash.
+  package init(session: any TransportSession, hasher: (any RemoteHasher)?, method: Method) {
+    self.session = session
+    self.hasher = hasher
+    self.method = method
+  }
+
+  /// Verifies entries at the places where each of them lies.
+  /// - Parameters:
+  ///   - expected: Every entry of the run.
+  ///   - place: Where an entry lies on the NAS, and what a listing said is there; nil where nothing has its name.
+  ///   - progress: Called with the number of files proven so far.
+  /// - Throws: `TransportError` where the NAS could not be asked: nothing is known then, and nothing is proven.
+  package func verify(
+    _ expected: [ExpectedEntry], at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
+    extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
+  ) async throws(TransportError) -> VerificationOutcome {
+    var mismatches = extras.map { Mismatch(path: $0, problem: .extra) }
+    var files: [(path: RelativePath, remote: RemotePath, digest: ContentDigest)] = []
+    for entry in expected {
+      guard let (remote, found) = place(entry.path) else {
+        mismatches.append(Mismatch(path: entry.path, problem: .missing))
+        continue
+      }
+      switch entry.content {
+      case .folder:
+        if found.kind != .folder { mismatches.append(wrongKind(entry.path, found, wanted: "a folder")) }
+      case .symlink(let target):
+        if found.kind != .symlink {
+          mismatches.append(wrongKind(entry.path, found, wanted: "a symbolic link"))
+        } else if try await session.symlinkTarget(of: remote) != target {
+          mismatches.append(Mismatch(path: entry.path, problem: .otherKind("a symbolic link that points elsewhere")))
+        }
+      case .file(let digest):
+        if found.kind == .file {
+          files.append((entry.path, remote, digest))
+        } else {
+          mismatches.append(wrongKind(entry.path, found, wanted: "a file"))
+        }
+      }
+    }
+    var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
+    proofs.reserveCapacity(files.count)
+    let digests = try await remoteDigests(files.map(\.remote), progress: progress)
+    for file in files {
+      switch digests[file.remote] {
+      case .digest(let digest, let evidence)?:
+        if digest == file.digest {
+          proofs[file.path] = VerifiedReceipt.Proof(digest: digest, evidence: evidence)
+        } else {
+          mismatches.append(Mismatch(path: file.path, problem: .differs(expected: file.digest, found: digest)))
+        }
+      case .missing?, nil: mismatches.append(Mismatch(path: file.path, problem: .missing))
+      case .unreadable(let why)?: mismatches.append(Mismatch(path: file.path, problem: .unreadable(why)))
+      }
+    }
+    guard mismatches.isEmpty else { return .differs(mismatches.sorted { $0.path < $1.path }) }
+    return .proven(VerifiedReceipt(proofs: proofs))
+  }
+
+  private func wrongKind(_ path: RelativePath, _ found: RemoteEntry, wanted: String) -> Mismatch {
+    Mismatch(path: path, problem: .otherKind("a \(found.kind.rawValue) on the NAS where \(wanted) is expected"))
+  }
+
+  // MARK: - Digests
+
+  /// What became of asking for one file's digest.
+  package enum RemoteDigest: Sendable {
+    case digest(ContentDigest, Evidence)
+    case missing
+    case unreadable(String)
+  }
+
+  /// The digests of files: by the far side where it can, the rest by reading back.
+  package func remoteDigests(
+    _ paths: [RemotePath], progress: @escaping @Sendable (Int) -> Void = { _ in }
+  ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
+    guard !paths.isEmpty else { return [:] }
+    var result: [RemotePath: RemoteDigest] = [:]
+    result.reserveCapacity(paths.count)
+    var rest = paths
+    if method != .readback {
+      if let hasher {
+        let digests = try await hasher.digests(of: paths, progress: progress)
+        for (path, digest) in digests { result[path] = .digest(digest, hasher.evidence) }
+        // What the far side did not hash is read back, so that a name its shell tools cannot carry is still proven and a missing file
+        // is told from an unreadable one.
+        rest = paths.filter { digests[$0] == nil }
+      } else if method == .server {
+        throw .failure(
+          SyncFailure(
+            .misconfigured, "verify.method is server, but this NAS lets nobody run a hashing program",
+            hint: "Allow the account a shell, or set verify.method: auto to read files back instead."), sessionLost: false)
+      }
+    }
+    let done = result.count
+    for (path, digest) in try await readBack(rest, progress: { progress(done + $0) }) { result[path] = digest }
+    return result
+  }
+
+  private func readBack(
+    _ paths: [RemotePath], progress: @escaping @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
+    guard !paths.isEmpty else { return [:] }
+    let session = session
+    do {
+      return try await withThrowingTaskGroup(of: (RemotePath, RemoteDigest).self) { group in
+        var result: [RemotePath: RemoteDigest] = [:]
+        var index = 0
+        // Enough to hide round trips; each holds at most the session's read-ahead window.
+        while index < min(24, paths.count) {
+          let path = paths[index]
+          index += 1
+          group.addTask { (path, try await Self.readBack(path, session: session)) }
+        }
+        while let (path, digest) = try await group.next() {
+          result[path] = digest
+          progress(result.count)
+          if index < paths.count {
+            let path = paths[index]
+            index += 1
+            group.addTask { (path, try await Self.readBack(path, session: session)) }
+          }
+        }
+        return result
+      }
+    } catch { throw TransportError.wrapping(error) }
+  }
+
+  private static func readBack(
+    _ path: RemotePath, session: any TransportSession
+  ) async throws(TransportError) -> RemoteDigest {
+    let accumulator = DigestAccumulator()
+    do {
+      try await session.download(path, from: 0) { chunk throws(SyncFailure) in await accumulator.add(chunk) }
+    } catch {
+      switch error {
+      case .notFound: return .missing
+      case .failure(let failure, sessionLost: false) where failure.kind == .permission: return .unreadable(failure.message)
+      default: throw error
+      }
+    }
+    guard let digest = await accumulator.finish() else {
+      throw .failure(
+        SyncFailure(.protocol, "SHA-256 is not available in this system's libcrypto", hint: "Check the OpenSSL configuration (FIPS policy)."),
+        sessionLost: false)
+    }
+    return .digest(digest, .readback)
+  }
+}
+
+/// A SHA-256 computation shared by the chunks of one download, which come in order.
+package actor DigestAccumulator {
+  private var hasher: SHA256Hasher? = SHA256Hasher()
+  /// Bytes so far.
+  package private(set) var count: UInt64 = 0
+
+  package init() {}
+
+  package func add(_ chunk: [UInt8]) {
+    count += UInt64(chunk.count)
+    hasher?.update(chunk)
+  }
+
+  /// The digest; the accumulator is used up.
+  package func finish() -> ContentDigest? {
+    guard let hasher = hasher.take() else { return nil }
+    return hasher.finalize()
+  }
+}

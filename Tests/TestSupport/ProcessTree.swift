@@ -1,0 +1,47 @@
+import Foundation
+import Glibc
+
+/// Processes by id, as `/proc` shows them.
+enum ProcessTree {
+  /// All descendants of a process, parents before children, without itself.
+  static func descendants(of root: pid_t) -> [pid_t] {
+    var children: [pid_t: [pid_t]] = [:]
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []  // without /proc there is nothing to find
+    for name in names {
+      guard let pid = pid_t(name), let fields = fields(of: pid), fields.count > 1, let parent = pid_t(fields[1]) else { continue }
+      children[parent, default: []].append(pid)
+    }
+    var found: [pid_t] = []
+    var next = [root]
+    while let pid = next.popLast() {
+      let below = children[pid] ?? []
+      found += below
+      next += below
+    }
+    return found
+  }
+
+  /// Whether the process still runs (a zombie does not).
+  static func isAlive(_ pid: pid_t) -> Bool {
+    guard let state = fields(of: pid)?.first else { return false }
+    return state != "Z" && state != "X"
+  }
+
+  /// Kills the processes and waits until they are gone, at most two seconds.
+  static func kill(_ pids: [pid_t]) async throws {
+    for pid in pids { Glibc.kill(pid, SIGKILL) }
+    for _ in 0..<200 {
+      if !pids.contains(where: isAlive) { return }
+      usleep(10_000)
+    }
+    throw TemporaryFolder.Failure("these processes cannot be killed: \(pids.filter(isAlive))")
+  }
+
+  /// The fields of `/proc/PID/stat` after the name: state, parent, …
+  private static func fields(of pid: pid_t) -> [Substring]? {
+    guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .isoLatin1),  // it may be gone by now
+      let end = stat.lastIndex(of: ")")
+    else { return nil }
+    return stat[stat.index(after: end)...].split(separator: " ")
+  }
+}
