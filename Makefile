@@ -23,15 +23,7 @@ test: dependencies  ## every test; real servers on loopback, about as long as a 
 	swift test $(SWIFT_FLAGS) $(TEST_FLAGS)
 
 lint:  ## formatting, the scripts' syntax, the house rules
-	swift format lint --strict --recursive Sources Tests Package.swift
-	@set -e; for script in scripts/* .ci/run scripts/demo/*; do \
-	  [ -f "$$script" ] || continue; \
-	  case "$$(head -n 1 "$$script")" in \
-	    *bash*) bash -n "$$script" ;; \
-	    *python3*) python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1])' "$$script" ;; \
-	  esac; \
-	done
-	scripts/check-house-rules Sources
+	@scripts/lint
 
 bench: dependencies  ## the measurements, in release mode
 	scripts/bench
