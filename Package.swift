@@ -58,10 +58,11 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
+    tests("NASSyncTests", ["NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport"]),
+    tests("EndToEndTests", ["SyncModel", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
-    tests("TransportConformance", ["TransportSFTP", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
-    tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
     tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
