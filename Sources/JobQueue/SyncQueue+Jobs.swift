@@ -155,13 +155,23 @@ extension SyncQueue {
     }
   }
 
+  /// The newest job of a run that was ever verified.
+  package func latestVerifiedJob(ofRun runPath: String) throws(SyncFailure) -> JobRow? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(
+        """
+        SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 AND verified_at IS NOT NULL ORDER BY generation DESC LIMIT 1
+        """, [.text(runPath)], RowCoding.job)
+    }
+  }
+
   /// The components that a run's published generations hold, the newest of each path, in the order of their path's bytes.
   package func publishedComponents(ofRun runPath: String) throws(SyncFailure) -> [ComponentRow] {
     let rows = try read { (connection) throws(SQLiteError) in
       try connection.query(
         """
         SELECT \(RowCoding.componentColumns) FROM component JOIN
-          (SELECT number, generation FROM job WHERE run_path = ?1 AND state IN ('verified', 'cleanup_eligible', 'cleaned')) AS j
+          (SELECT number, generation FROM job WHERE run_path = ?1) AS j
           ON component.job = j.number
         WHERE component.state = 'verified' ORDER BY path, generation
         """, [.text(runPath)], RowCoding.component)

@@ -281,15 +281,16 @@ extension SyncQueue {
     }
   }
 
-  /// How many jobs are active, and when the next of them is due: nil where one is due now or in flight, or none is active.
-  package func backlog() throws(SyncFailure) -> (active: Int, due: Int, nextAt: Double?) {
+  /// How many jobs are in flight or could be claimed now.
+  package func dueCount(excludingDestinations excluded: Set<String> = []) throws(SyncFailure) -> Int {
     let now = clock.wallSeconds
-    return try read { (connection) throws(SQLiteError) in
-      let active = try connection.query(
-        "SELECT claimed_by IS NOT NULL, next_attempt_at FROM job WHERE state IN ('queued', 'running', 'awaiting_verify')"
-      ) { (held: $0.integer(0) != 0, at: $0.optionalReal(1)) }
-      let due = active.count { $0.held || ($0.at ?? 0) <= now }
-      return (active.count, due, due > 0 ? nil : active.compactMap(\.at).min())
+    let active = try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        """
+        SELECT claimed_by IS NOT NULL, next_attempt_at, destination FROM job WHERE state IN ('queued', 'running', 'awaiting_verify')
+        """
+      ) { (held: $0.integer(0) != 0, at: $0.optionalReal(1), destination: $0.text(2)) }
     }
+    return active.count { $0.held || (($0.at ?? 0) <= now && !excluded.contains($0.destination)) }
   }
 }

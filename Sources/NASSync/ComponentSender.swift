@@ -43,10 +43,10 @@ struct ComponentSender: Sendable {
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {
-          group.addTask { try await drain(large, largeTurn) { row in try await sendLarge(row) } }
+          group.addTask { try await drain(large, largeTurn) { (row) throws(TransportError) in try await sendLarge(row) } }
         }
         for _ in 0..<min(small.count, 48 * width) {
-          group.addTask { try await drain(small, smallTurn) { row in try await sendSmall(row) } }
+          group.addTask { try await drain(small, smallTurn) { (row) throws(TransportError) in try await sendSmall(row) } }
         }
         group.addTask { for link in links { try await sendLink(link) } }
         try await group.waitForAll()
@@ -167,12 +167,12 @@ struct ComponentSender: Sendable {
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       let path = staging.appending(entry.path)
       let start = resumePoint(row, capabilities: session.capabilities)
-      do { try await stream.skip(to: start) } catch { throw .failure(error, sessionLost: false) }
+      do throws(SyncFailure) { try await stream.skip(to: start) } catch { throw .failure(error, sessionLost: false) }
       let handle = try await session.beginUpload(path, resumingAt: start)
       do throws(TransportError) {
         try await pump(row, from: start, stream: stream, session: session, handle: handle)
         let digest: ContentDigest
-        do { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
+        do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
         try await session.finishUpload(handle, modified: seconds(entry.fingerprint.modified), mode: nil, durable: true)
         try await record(row, state: .sent, durable: size, digest: digest, isFile: true)
       } catch {

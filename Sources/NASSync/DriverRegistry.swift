@@ -24,9 +24,9 @@ struct DriverRegistry: Sendable {
   private static func sftpDriver(_ destination: SFTPDestination) -> any TransportDriver {
     SFTPDriver(
       settings: SFTPSettings(
-        host: destination.host, port: destination.port, user: destination.user, keyFile: destination.keyFile, useAgent: destination.agent,
-        knownHosts: destination.knownHosts, remoteRoot: destination.remoteRoot, connectTimeout: destination.connectTimeout,
-        progressTimeout: destination.progressTimeout, keepAliveInterval: destination.keepalive),
-      connector: LibSSH2Connector.connect)
+        host: destination.host, port: UInt16(clamping: destination.port), user: destination.user, keyFile: destination.keyFile,
+        useAgent: destination.agent, knownHostsFile: destination.knownHosts, remoteRoot: destination.remoteRoot,
+        connectTimeout: .seconds(destination.connectTimeout), progressTimeout: .seconds(destination.progressTimeout),
+        keepAliveSeconds: UInt32(clamping: Int(destination.keepalive.rounded(.up)))))
   }
 }

@@ -153,7 +153,7 @@ extension JobRunner {
       case .server: .server
       case .readback: .readback
       }
-    do {
+    do throws(TransportError) {
       let hasher = method == .readback ? nil : try await route.pool.hasher()
       do throws(TransportError) {
         return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in

@@ -79,6 +79,8 @@ struct JobRunner: Sendable {
       staged: prepared)
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
 
+    try await makeDurable(layout)
+
     // The run may have grown while it was sent: what is published must be what lies on the disk.
     let after = try await scan(job)
     let moved = after.difference(from: snapshot)
@@ -95,6 +97,19 @@ struct JobRunner: Sendable {
     }
     environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .running, to: job.state))
     await attempt.move(to: job)
+  }
+
+  /// Small files are not flushed one by one: where the NAS has a shell, one `sync` of its file system does it for all of them. Where it has
+  /// none, large files have been flushed each, and what a NAS lost of a small one in a power cut shows as a digest mismatch.
+  private func makeDurable(_ layout: RemoteLayout) async throws(StepFailure) {
+    guard environment.verifyMethod != .readback else { return }
+    do throws(TransportError) {
+      guard let hasher = try await route.pool.hasher() else { return }
+      _ = try await hasher.syncFileSystem(of: layout.staging)
+    } catch {
+      if error.sessionLost { await route.pool.dropHasher() }
+      throw StepFailure(error)
+    }
   }
 
   /// A job registered for another destination than the configuration names today goes to today's, from the start.

@@ -155,6 +155,10 @@ public protocol RemoteHasher: AnyObject, Sendable {
     of paths: [RemotePath], progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest]
 
+  /// Makes the far side write everything below a place to its disks, once for many small files.
+  /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
+  func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool
+
   /// What `digests` produces: `.server`, or `.store`.
   var evidence: Evidence { get }
 

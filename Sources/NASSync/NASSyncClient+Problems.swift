@@ -1,0 +1,146 @@
+import Foundation
+import Gate
+import JobQueue
+import SyncModel
+import Transport
+
+/// Something that wants a person.
+public struct Problem: Hashable, Sendable, Codable {
+  /// How urgent.
+  public enum Severity: String, Hashable, Sendable, Codable { case critical, warning }
+  /// Its kind: a failure kind, `blocked_by_gate`, `destination_unreachable` or `waiting`.
+  public let problemClass: String
+  /// How urgent.
+  public let severity: Severity
+  /// The run, where it concerns one.
+  public let runPath: String?
+  /// The instrument, where it concerns one.
+  public let equipmentID: String?
+  /// The destination, where it concerns one.
+  public let destination: String?
+  /// Since when.
+  public let since: Date
+  /// What is wrong.
+  public let message: String
+  /// What cannot go on because of it.
+  public let blocks: String
+  /// What to do, with the command where there is one.
+  public let nextStep: String
+
+  private enum CodingKeys: String, CodingKey {
+    case problemClass = "problem_class"
+    case severity
+    case runPath = "run_path"
+    case equipmentID = "equipment_id"
+    case destination, since, message, blocks
+    case nextStep = "next_step"
+  }
+}
+
+/// What `check` found of one instrument.
+public struct CheckReport: Hashable, Sendable, Codable {
+  /// The instrument.
+  public let equipmentID: String
+  /// For people.
+  public let label: String
+  /// Where its runs go.
+  public let address: String
+  /// Whether runs will arrive and be proven.
+  public let ok: Bool
+  /// Every question and its answer.
+  public let lines: [DestinationProbe.Line]
+  /// Why the destination could not be asked to the end.
+  public let error: SyncFailure?
+
+  private enum CodingKeys: String, CodingKey {
+    case equipmentID = "equipment_id"
+    case label, address, ok, lines, error
+  }
+}
+
+extension NASSyncClient {
+  /// Everything that wants a person, the longest-standing first.
+  public func problems() async throws(SyncFailure) -> [Problem] {
+    let queue = try await queue()
+    var problems: [Problem] = []
+    for outage in try await queue.outages() {
+      problems.append(
+        Problem(
+          problemClass: "destination_unreachable", severity: .critical, runPath: nil, equipmentID: nil, destination: outage.destination,
+          since: Date(timeIntervalSince1970: outage.since), message: outage.failure.message,
+          blocks: "every run that goes to \(outage.destination); no attempt is burned meanwhile", nextStep: outage.failure.hint))
+    }
+    for run in try await queue.blockedRuns() {
+      let findings = (try? JSONDecoder().decode([Finding].self, from: Data(run.findings.utf8))) ?? []  // shown without them if damaged
+      let first = findings.first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "findings"
+      problems.append(
+        Problem(
+          problemClass: "blocked_by_gate", severity: .warning, runPath: run.runPath, equipmentID: run.equipmentID, destination: nil,
+          since: Date(timeIntervalSince1970: run.since),
+          message: first + (findings.count > 1 ? " (and \(findings.count - 1) more)" : ""), blocks: "the run stays on this workstation",
+          nextStep: (findings.first?.hint ?? "`nassync gate` shows the findings.") + " Then `nassync enqueue` it again."))
+    }
+    for job in try await queue.latestJobs() {
+      guard let error = job.lastError else { continue }
+      let failed = job.state == .failed
+      guard failed || job.state.isActive && job.attempts > 0 else { continue }
+      problems.append(
+        Problem(
+          problemClass: failed ? error.kind.rawValue : "waiting", severity: failed ? .critical : .warning, runPath: job.runPath,
+          equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: job.updatedAt),
+          message: error.message, blocks: failed ? "the run is not on the NAS" : "the run, which is tried again by itself",
+          nextStep: error.hint))
+    }
+    return problems.sorted { $0.since < $1.since }
+  }
+
+  /// Connects to each instrument's destination and says what will work there.
+  /// - Parameter equipment: One instrument; nil checks all.
+  /// - Throws: `SyncFailure` of kind `misconfigured` for an instrument that is not configured.
+  public func check(equipment: String? = nil) async throws(SyncFailure) -> [CheckReport] {
+    var profiles = configuration.equipment
+    if let equipment {
+      guard let profile = configuration.equipment(id: equipment) else {
+        throw SyncFailure(
+          .misconfigured, "no instrument is called \(displayText(equipment))",
+          hint: "Configured are: \(configuration.equipment.map(\.id).joined(separator: ", ")).")
+      }
+      profiles = [profile]
+    }
+    var reports: [CheckReport] = []
+    for profile in profiles { reports.append(await check(profile)) }
+    return reports
+  }
+
+  private func check(_ profile: EquipmentProfile) async -> CheckReport {
+    let route = route(for: profile)
+    var lines: [DestinationProbe.Line] = []
+    var failure: SyncFailure?
+    var isFolder: ObjCBool = false
+    let there = FileManager.default.fileExists(atPath: profile.localRoot, isDirectory: &isFolder) && isFolder.boolValue
+    lines.append(
+      DestinationProbe.Line(
+        name: "local_root", grade: there ? .good : .bad,
+        detail: there ? "\(profile.localRoot) is there" : "\(profile.localRoot) is no folder on this workstation; correct local_root"))
+    do throws(TransportError) {
+      let probe = try await route.pool.driver.probe()
+      lines += probe.lines
+      lines += grade(probe)
+    } catch {
+      failure = error.failure
+      lines.append(DestinationProbe.Line(name: "connection", grade: .bad, detail: error.failure.description))
+    }
+    return CheckReport(
+      equipmentID: profile.id, label: profile.label, address: route.pool.driver.address, ok: !lines.contains { $0.grade == .bad },
+      lines: lines, error: failure)
+  }
+
+  private func grade(_ probe: DestinationProbe) -> [DestinationProbe.Line] {
+    guard configuration.verify.method == .server, probe.evidence == .readback else { return [] }
+    return [
+      DestinationProbe.Line(
+        name: "verify_method", grade: .bad,
+        detail: "verify.method is server, but this NAS can only be read back; set it to auto, or allow the account a shell")
+    ]
+  }
+}

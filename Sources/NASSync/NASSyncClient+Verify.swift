@@ -1,0 +1,212 @@
+import Digests
+import Foundation
+import Intake
+import JobQueue
+import SyncModel
+import Transport
+import Verification
+
+extension NASSyncClient {
+  /// The integrity check of the admin: the manifest against the local files and against the NAS, file by file, both ways. It never changes
+  /// where the run stands.
+  public func forceVerify(_ path: String) async throws(SyncFailure) -> IntegrityReport {
+    try await verify(path)
+  }
+
+  /// As `forceVerify`.
+  /// - Parameter localOnly: The NAS is not asked.
+  /// - Throws: `SyncFailure`: `misconfigured` for a run that has no manifest yet; what kept the NAS from answering.
+  public func verify(_ path: String, equipment: String? = nil, localOnly: Bool = false) async throws(SyncFailure) -> IntegrityReport {
+    let (location, profile) = try await locate(path, equipment: equipment, mayBeGone: true)
+    let queue = try await queue()
+    let subject = try await subject(of: location, queue: queue)
+    var mismatches: [IntegrityReport.Mismatch] = []
+    var evidence: Evidence?
+    if subject.job?.state != .cleaned { mismatches += try await compareLocally(subject, location, profile) }
+    let route = route(for: profile)
+    if !localOnly {
+      let runner = JobRunner(environment: try await environment(), route: route)
+      do throws(StepFailure) {
+        let found = try await runner.compareWithNAS(subject, relative: location.relative)
+        mismatches += found.mismatches
+        evidence = found.evidence
+      } catch { throw error.failure }
+    }
+    let report = IntegrityReport(
+      runPath: location.root, remotePath: localOnly ? nil : route.root.appending(location.relative).description, ok: mismatches.isEmpty,
+      filesChecked: subject.files.count, bytesChecked: subject.bytes, evidence: evidence,
+      checkedAt: Date(timeIntervalSince1970: clock.wallSeconds),
+      mismatches: mismatches.sorted { ($0.path, $0.place.rawValue) < ($1.path, $1.place.rawValue) })
+    if let job = subject.job {
+      let first = mismatches.first.map { ", first \($0.path) (\($0.place.rawValue): \($0.detail))" } ?? ""
+      try await queue.note(
+        job, event: mismatches.isEmpty ? "verified_on_demand" : "mismatch_on_demand",
+        detail: "\(subject.files.count) files\(localOnly ? ", local side only" : ""), \(mismatches.count) mismatches\(first)")
+    }
+    return report
+  }
+
+  /// The runs that have been verified once: what `verify --all` checks.
+  public func verifiableRuns() async throws(SyncFailure) -> [String] {
+    try await queue().latestJobs().filter { $0.verifiedAt != nil || $0.generation > 1 }.map(\.runPath)
+  }
+
+  /// What a run is compared with.
+  struct VerificationSubject: Sendable {
+    /// The newest verified job; nil where only the manifest in the run tells.
+    let job: JobRow?
+    let files: [RelativePath: ContentDigest]
+    let bytes: UInt64
+    let others: [ExpectedEntry]
+
+    var expected: [ExpectedEntry] { files.map { ExpectedEntry(path: $0.key, content: .file($0.value)) } + others }
+  }
+
+  private func subject(of location: RunLocation, queue: SyncQueue) async throws(SyncFailure) -> VerificationSubject {
+    if let job = try await queue.latestVerifiedJob(ofRun: location.root) {
+      var files: [RelativePath: ContentDigest] = [:]
+      var bytes: UInt64 = 0
+      for row in try await queue.publishedComponents(ofRun: location.root) {
+        guard let digest = row.localDigest, row.entry.kind == .file else { continue }
+        files[row.entry.path] = digest
+        bytes &+= row.entry.fingerprint.size
+      }
+      var others: [ExpectedEntry] = []
+      for row in try await queue.components(of: job) {
+        switch row.entry.kind {
+        case .folder: others.append(ExpectedEntry(path: row.entry.path, content: .folder))
+        case .symlink(let target): others.append(ExpectedEntry(path: row.entry.path, content: .symlink(target: target)))
+        case .file, .special: break
+        }
+      }
+      return VerificationSubject(job: job, files: files, bytes: bytes, others: others)
+    }
+    guard let manifest = try await localManifest(location) else {
+      throw SyncFailure(
+        .misconfigured, "\(displayText(location.root)) has not been verified yet, so there is no manifest to compare with",
+        hint: "`nassync enqueue` and `nassync drain` bring it to the NAS and prove it.")
+    }
+    return VerificationSubject(
+      job: nil, files: Dictionary(manifest.entries.map { ($0.path, $0.digest) }) { $1 }, bytes: 0, others: [])
+  }
+
+  /// The manifest in the run's own metadata folder: what is left when the queue file is lost.
+  private func localManifest(_ location: RunLocation) async throws(SyncFailure) -> RunManifest? {
+    let metadataFolder = configuration.metadataFolder
+    return try await readers.next().run { () throws(SyncFailure) in
+      let folder = try RunFolder(root: location.root)
+      let path: RelativePath
+      do { path = try RelativePath("\(metadataFolder)/checksums.sha256") } catch { return nil }
+      let reader: LocalFileReader
+      do { reader = try LocalFileReader(in: folder, path: path) } catch {
+        if error.kind == .localVanished { return nil }
+        throw error
+      }
+      var text: [UInt8] = []
+      while text.count < 1 << 30 {
+        let chunk = try reader.read(at: UInt64(text.count), upTo: 1 << 20)
+        if chunk.isEmpty { break }
+        text += chunk
+      }
+      do { return try RunManifest(parsing: text) } catch {
+        throw SyncFailure(
+          .misconfigured, "\(displayText(location.root))/\(metadataFolder)/checksums.sha256 is no manifest: \(error)",
+          hint: "Restore the file, or enqueue the run again: an equal copy on the NAS is adopted and a new manifest is written.")
+      }
+    }
+  }
+
+  private func compareLocally(
+    _ subject: VerificationSubject, _ location: RunLocation, _ profile: EquipmentProfile
+  ) async throws(SyncFailure) -> [IntegrityReport.Mismatch] {
+    let snapshot = try await scan(location, profile)
+    let folder = try await readers.next().run { () throws(SyncFailure) in try RunFolder(root: location.root) }
+    var mismatches: [IntegrityReport.Mismatch] = []
+    var seen: Set<RelativePath> = []
+    func add(_ path: RelativePath, _ problem: IntegrityReport.Mismatch.Problem, _ detail: String) {
+      mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .local, problem: problem, detail: detail))
+    }
+    for entry in snapshot.entries where entry.kind != .folder {
+      seen.insert(entry.path)
+      guard let expected = subject.files[entry.path] else {
+        if entry.kind == .file { add(entry.path, .extra, "here, but not in the manifest: it has never been sent") }
+        continue
+      }
+      guard entry.kind == .file else {
+        add(entry.path, .otherKind, "no file any more")
+        continue
+      }
+      do throws(SyncFailure) {
+        let found = try await FileStream.digest(of: entry, in: folder, on: readers.next())
+        if found != expected {
+          add(entry.path, .differs, "differs: expected \(expected.hex.prefix(16))…, this workstation holds \(found.hex.prefix(16))…")
+        }
+      } catch { add(entry.path, .unreadable, error.message) }
+    }
+    for path in subject.files.keys where !seen.contains(path) { add(path, .missing, "missing on this workstation") }
+    return mismatches
+  }
+}
+
+extension JobRunner {
+  /// Compares the published run with what it must be, the manifest and receipt among it.
+  func compareWithNAS(
+    _ subject: NASSyncClient.VerificationSubject, relative: RelativePath
+  ) async throws(StepFailure) -> (mismatches: [IntegrityReport.Mismatch], evidence: Evidence?) {
+    let layout = RemoteLayout(
+      relative: relative, stagingName: ".nassync-none", root: route.root, metadataFolder: environment.metadataFolder)
+    let tree: RemoteTree?
+    do {
+      tree = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await RemoteTree.walk(layout.final, session: session)
+      }
+    } catch { throw StepFailure(error) }
+    let expected = subject.expected
+    let known = Set(expected.map(\.path))
+    let extras = (tree?.entries ?? [:]).filter { path, entry in
+      !known.contains(path) && !layout.isBookkeeping(path) && entry.kind != .folder
+    }.keys.sorted()
+    let outcome = try await withVerifier { (verifier) throws(TransportError) in
+      try await verifier.verify(
+        expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: extras)
+    }
+    var mismatches: [IntegrityReport.Mismatch] = []
+    var evidence: Evidence?
+    switch outcome {
+    case .proven(let receipt): evidence = receipt.evidence
+    case .differs(let found): mismatches = found.map(IntegrityReport.Mismatch.init)
+    }
+    return (mismatches + (try await compareDocuments(subject, layout: layout)), evidence)
+  }
+
+  private func compareDocuments(
+    _ subject: NASSyncClient.VerificationSubject, layout: RemoteLayout
+  ) async throws(StepFailure) -> [IntegrityReport.Mismatch] {
+    var mismatches: [IntegrityReport.Mismatch] = []
+    func compare(_ path: RelativePath, _ content: [UInt8]?, with digest: ContentDigest?) {
+      guard let content else {
+        mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .nas, problem: .missing, detail: "missing on the NAS"))
+        return
+      }
+      guard let digest, SHA256Hasher.digest(of: content) != digest else { return }
+      mismatches.append(
+        IntegrityReport.Mismatch(
+          path: path.description, place: .nas, problem: .damagedManifest, detail: "the NAS's copy is not the one that was published"))
+    }
+    let manifest = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30)
+    compare(layout.manifest, manifest, with: subject.job?.manifestDigest)
+    if subject.job == nil, let manifest {
+      let same: Bool
+      do { same = Dictionary(try RunManifest(parsing: manifest).entries.map { ($0.path, $0.digest) }) { $1 } == subject.files } catch {
+        same = false
+      }
+      if !same { compare(layout.manifest, manifest, with: ContentDigest(bytes: [UInt8](repeating: 0, count: 32))) }
+    }
+    let receipt = try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26)
+    compare(layout.receipt, receipt, with: subject.job?.receiptDigest)
+    if let receipt, let record = Receipt.decode(receipt)?.recordSHA256 {
+      compare(layout.record, try await readSmall(layout.final.appending(layout.record), limit: 1 << 26), with: record)
+    }
+    return mismatches
+  }
+}

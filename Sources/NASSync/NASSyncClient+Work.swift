@@ -1,0 +1,182 @@
+import Foundation
+import JobQueue
+import SyncModel
+import Synchronization
+
+/// What a `drain()` did.
+public struct DrainReport: Sendable, Codable {
+  /// Runs that became VERIFIED meanwhile.
+  public let done: [RunStatus]
+  /// Runs that FAILED meanwhile.
+  public let failed: [RunStatus]
+  /// Runs that the gate stopped when they were claimed.
+  public let blocked: [RunStatus]
+  /// Runs that wait for a later try.
+  public let waiting: [RunStatus]
+  /// Whether another process did the work and this one watched.
+  public let elsewhere: Bool
+}
+
+extension NASSyncClient {
+  /// Works until nothing is due. Where another process is the worker of the state folder, its progress is followed instead, and taken over
+  /// should it die.
+  /// - Throws: `SyncFailure` where the queue cannot be used. What happens to single runs is in the report.
+  public func drain() async throws(SyncFailure) -> DrainReport {
+    let queue = try await queue()
+    let before = Dictionary(uniqueKeysWithValues: try await queue.latestJobs().map { ($0.id, $0) })
+    var elsewhere = false
+    while true {
+      if try await becomeWorker() {
+        let environment = try await environment()
+        work?.task = Task { [weak self] in await self?.runWorkers(environment, untilIdle: true) }
+        await work?.task?.value
+        work = nil
+        break
+      }
+      elsewhere = true
+      if try await follow(queue) { break }
+    }
+    return Self.report(before: before, after: try await queue.latestJobs(), elsewhere: elsewhere)
+  }
+
+  private static func report(before: [String: JobRow], after: [JobRow], elsewhere: Bool) -> DrainReport {
+    var done: [RunStatus] = []
+    var failed: [RunStatus] = []
+    var blocked: [RunStatus] = []
+    var waiting: [RunStatus] = []
+    for job in after {
+      let moved = before[job.id]?.state != job.state
+      switch job.state {
+      case .queued, .running, .awaitingVerify: waiting.append(RunStatus(job))
+      case .failed where moved: if job.lastError?.kind == .blocked { blocked.append(RunStatus(job)) } else { failed.append(RunStatus(job)) }
+      case .verified where moved: done.append(RunStatus(job))
+      default: break
+      }
+    }
+    return DrainReport(done: done, failed: failed, blocked: blocked, waiting: waiting, elsewhere: elsewhere)
+  }
+
+  /// Shows what the worker elsewhere does, until nothing is due.
+  /// - Returns: False where that worker is gone and something is left to do.
+  private func follow(_ queue: SyncQueue) async throws(SyncFailure) -> Bool {
+    var known: [String: JobState] = [:]
+    for job in try await queue.latestJobs() { known[job.id] = job.state }
+    while !Task.isCancelled {
+      let jobs = try await queue.latestJobs()
+      for job in jobs where job.state.isActive || known[job.id] != job.state {
+        if let former = known[job.id], former != job.state {
+          hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: former, to: job.state))
+        }
+        known[job.id] = job.state
+        guard job.state == .running else { continue }
+        hub.send(
+          .progress(
+            JobProgress(
+              jobID: job.id, runPath: job.runPath, filesDone: job.filesDone, filesTotal: job.filesTotal, bytesSent: job.bytesSent,
+              bytesTotal: job.bytesTotal, currentFile: nil)))
+      }
+      if try await dueCount(queue) == 0 { return true }
+      if let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) {
+        withExtendedLifetime(lock) {}
+        return false
+      }
+      do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + 300_000_000) } catch { return true }
+    }
+    return true
+  }
+
+  private func dueCount(_ queue: SyncQueue) async throws(SyncFailure) -> Int {
+    try await queue.dueCount(excludingDestinations: try await unreachable(queue))
+  }
+
+  /// Destinations that did not answer and whose next try is not due yet.
+  private func unreachable(_ queue: SyncQueue) async throws(SyncFailure) -> Set<String> {
+    let now = clock.wallSeconds
+    return Set(try await queue.outages().filter { $0.nextAttemptAt > now }.map(\.destination))
+  }
+
+  // MARK: - Workers
+
+  /// Runs `configuration.workers` jobs at a time until told to stop, or, for a drain, until nothing is due.
+  func runWorkers(_ environment: RunnerEnvironment, untilIdle: Bool) async {
+    let load = WorkLoad()
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 0..<max(1, configuration.workers) {
+        group.addTask { [weak self] in await self?.workerLoop(environment, load: load, untilIdle: untilIdle) }
+      }
+      await group.waitForAll()
+    }
+  }
+
+  private func workerLoop(_ environment: RunnerEnvironment, load: WorkLoad, untilIdle: Bool) async {
+    var told = false
+    while !environment.stop.isSet, !Task.isCancelled {
+      do throws(SyncFailure) {
+        let excluded = try await unreachable(environment.queue)
+        let claimed = try await load.claim { (inFlight) async throws(SyncFailure) in
+          try await environment.queue.claimNext(worker: environment.worker, inFlight: inFlight, excludingDestinations: excluded)
+        }
+        told = false
+        if let job = claimed {
+          await work(on: job, environment)
+          await load.finished(job.equipmentID)
+          continue
+        }
+        if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
+      } catch {
+        // A full disk or a held lock: the queue is asked again until it answers; nothing is claimed meanwhile.
+        if !told { hub.send(.warning(runPath: nil, message: "\(error)")) }
+        told = true
+        if !error.retry, untilIdle { return }
+      }
+      do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + (untilIdle ? 50_000_000 : 250_000_000)) } catch { return }
+    }
+  }
+
+  private func work(on job: JobRow, _ environment: RunnerEnvironment) async {
+    if job.state == .running { hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .queued, to: .running)) }
+    guard let profile = configuration.equipment(id: job.equipmentID) else {
+      await settleUnknown(job, environment)
+      return
+    }
+    await JobRunner(environment: environment, route: route(for: profile)).run(job)
+  }
+
+  /// An instrument that is no longer configured: nobody guesses where its runs go.
+  private func settleUnknown(_ job: JobRow, _ environment: RunnerEnvironment) async {
+    let failure = SyncFailure(
+      .misconfigured, "the instrument \(job.equipmentID) of \(displayText(job.runPath)) is not configured any more",
+      hint: "Put its file back into \(configuration.equipmentDirectory ?? "equipment_dir"), then `nassync retry`.")
+    var change = JobChange()
+    change.releasesClaim = true
+    change.lastError = .some(failure)
+    do throws(SyncFailure) {
+      try await environment.queue.transition(job, on: .gaveUp, worker: environment.worker, change: change, detail: failure.description)
+      hub.send(.failed(jobID: job.id, runPath: job.runPath, failure: failure, nextAttemptAt: nil))
+    } catch { hub.send(.warning(runPath: job.runPath, message: "\(error)")) }
+  }
+}
+
+/// How many jobs of each instrument are in flight. One claim at a time, so that two workers do not both see the same instrument as idle.
+private actor WorkLoad {
+  private var inFlight: [String: Int] = [:]
+  private var claiming = 0
+
+  func claim(
+    _ body: @Sendable ([String: Int]) async throws(SyncFailure) -> JobRow?
+  ) async throws(SyncFailure) -> JobRow? {
+    claiming += 1
+    defer { claiming -= 1 }
+    guard let job = try await body(inFlight) else { return nil }
+    inFlight[job.equipmentID, default: 0] += 1
+    return job
+  }
+
+  func finished(_ equipment: String) {
+    inFlight[equipment, default: 1] -= 1
+    if inFlight[equipment] == 0 { inFlight[equipment] = nil }
+  }
+
+  /// Whether nothing is running and nobody is just claiming.
+  var isIdle: Bool { inFlight.isEmpty && claiming == 0 }
+}
