@@ -32,5 +32,6 @@ public enum TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     if case .failure(_, let lost) = self { lost } else { false }
   }
 
+  /// Safe to show.
   public var description: String { failure.description }
 }
