@@ -61,7 +61,9 @@ let package = Package(
     tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
     tests(
       "NASSyncTests",
-      ["NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport"]),
+      [
+        "NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport",
+      ]),
     tests("EndToEndTests", ["SyncModel", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
