@@ -59,7 +59,11 @@ let package = Package(
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors"]),
     tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
-    tests("NASSyncTests", ["NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport"]),
+    tests(
+      "NASSyncTests",
+      [
+        "NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport",
+      ]),
     tests("EndToEndTests", ["SyncModel", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),

@@ -10,6 +10,7 @@ public final class Interrupter: Sendable {
   /// Readable once `interrupt()` has been called; stays so.
   public let descriptor: Int32
 
+  /// Not interrupted yet.
   public init() { descriptor = clinux_eventfd() }
 
   deinit {

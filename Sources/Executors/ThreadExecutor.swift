@@ -74,6 +74,7 @@ public final class ThreadExecutor: SerialExecutor, Sendable {
     _ = write(wakeDescriptor, &one, 8)
   }
 
+  /// Called by the Swift runtime.
   public func enqueue(_ job: consuming ExecutorJob) {
     let unowned = UnownedJob(job)
     let mustWake = state.withLock { state in
@@ -83,6 +84,7 @@ public final class ThreadExecutor: SerialExecutor, Sendable {
     if mustWake { wake() }
   }
 
+  /// Called by the Swift runtime, e.g. for `assumeIsolated`.
   public func checkIsolated() {
     precondition(isCurrent, "not on the thread \(name)")
   }

@@ -132,7 +132,9 @@ struct ComponentSender: Sendable {
     let entry = row.entry
     let content: [UInt8]
     let digest: ContentDigest
-    do { (content, digest) = try await FileStream.readWhole(entry, in: folder, on: readers.next()) } catch { throw .failure(error, sessionLost: false) }
+    do { (content, digest) = try await FileStream.readWhole(entry, in: folder, on: readers.next()) } catch {
+      throw .failure(error, sessionLost: false)
+    }
     if !isStaged(entry) {
       try await awaitBandwidth(content.count)
       try await pool.withSession(width: width) { (session) throws(TransportError) in

@@ -41,7 +41,8 @@ actor FileStream {
       // Shorter than it was: the fingerprint says what happened, and where it does not, the file is not what was registered.
       try reader.requireUnchanged(since: expected)
       throw SyncFailure(
-        .localChanged, "\(reader.path) ended \(expected.size - position) bytes early", hint: "The run is still being written; it goes back in the queue.")
+        .localChanged, "\(reader.path) ended \(expected.size - position) bytes early",
+        hint: "The run is still being written; it goes back in the queue.")
     }
     hasher?.update(chunk)
     position += UInt64(chunk.count)
@@ -62,7 +63,8 @@ actor FileStream {
   func finish() throws(SyncFailure) -> ContentDigest {
     try reader.requireUnchanged(since: expected)
     guard position == expected.size, let hasher = hasher.take(), let digest = hasher.finalize() else {
-      throw SyncFailure(.protocol, "\(reader.path) could not be hashed to its end", hint: "Try again; check the OpenSSL configuration if it repeats.")
+      throw SyncFailure(
+        .protocol, "\(reader.path) could not be hashed to its end", hint: "Try again; check the OpenSSL configuration if it repeats.")
     }
     return digest
   }

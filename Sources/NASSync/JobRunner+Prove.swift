@@ -134,7 +134,8 @@ extension JobRunner {
       environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: job.state, to: moved.state))
       environment.events.send(
         .failed(
-          jobID: job.id, runPath: job.runPath, failure: failure, nextAttemptAt: moved.state == .failed ? nil : environment.clock.wallSeconds))
+          jobID: job.id, runPath: job.runPath, failure: failure, nextAttemptAt: moved.state == .failed ? nil : environment.clock.wallSeconds
+        ))
       if moved.state == .failed { await noteInRecord(job, .failed) }
     }
   }
@@ -227,7 +228,8 @@ extension JobRunner {
   }
 
   static let noSHA256 = SyncFailure(
-    .misconfigured, "this system's libcrypto does not offer SHA-256", hint: "Check the OpenSSL configuration; nothing can be proven without it.")
+    .misconfigured, "this system's libcrypto does not offer SHA-256",
+    hint: "Check the OpenSSL configuration; nothing can be proven without it.")
 
   /// A whole small file on the NAS, nil where it is not there.
   func readSmall(_ path: RemotePath, limit: Int) async throws(StepFailure) -> [UInt8]? {

@@ -93,7 +93,8 @@ struct JobRunner: Sendable {
     let current = job
     job = try await queued { () async throws(SyncFailure) in
       try await environment.queue.transition(
-        current, on: .sent, worker: environment.worker, detail: "\(current.filesTotal) files, \(current.bytesTotal) bytes in \(layout.staging)")
+        current, on: .sent, worker: environment.worker,
+        detail: "\(current.filesTotal) files, \(current.bytesTotal) bytes in \(layout.staging)")
     }
     environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .running, to: job.state))
     await attempt.move(to: job)

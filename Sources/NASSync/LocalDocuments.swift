@@ -48,7 +48,8 @@ struct LocalDocuments {
     do throws(SyncFailure) {
       var offset = 0
       while offset < content.count {
-        let written = content.withUnsafeBytes { bytes in Glibc.write(file.raw, bytes.baseAddress.map { $0 + offset }, bytes.count - offset) }
+        let written = content.withUnsafeBytes { bytes in Glibc.write(file.raw, bytes.baseAddress.map { $0 + offset }, bytes.count - offset)
+        }
         if written < 0, errno == EINTR { continue }
         guard written > 0 else { throw Self.failure("cannot write \(place)/\(name)", errno) }
         offset += written
@@ -65,6 +66,7 @@ struct LocalDocuments {
   private static func failure(_ what: String, _ code: Int32) -> SyncFailure {
     SyncFailure(
       .local, "\(what): \(errorText(code))",
-      hint: "The run itself is safe on the NAS. Make the run's metadata folder writable for nassync to have the manifest and receipt here too.")
+      hint:
+        "The run itself is safe on the NAS. Make the run's metadata folder writable for nassync to have the manifest and receipt here too.")
   }
 }

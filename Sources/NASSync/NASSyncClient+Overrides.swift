@@ -44,7 +44,8 @@ extension NASSyncClient {
     let (location, _) = try await locate(run, equipment: equipment)
     let now = clock.wallSeconds
     guard !reason.trimmingCharacters(in: .whitespacesAndNewlines).isEmpty else {
-      throw SyncFailure(.misconfigured, "an override needs a reason", hint: "Say why this finding may pass: it is kept in the run's record and receipt.")
+      throw SyncFailure(
+        .misconfigured, "an override needs a reason", hint: "Say why this finding may pass: it is kept in the run's record and receipt.")
     }
     guard !FindingClass.withoutOverride.contains(problemClass) else {
       throw SyncFailure(

@@ -93,12 +93,12 @@ extension NASSyncClient {
   /// The manifest in the run's own metadata folder: what is left when the queue file is lost.
   private func localManifest(_ location: RunLocation) async throws(SyncFailure) -> RunManifest? {
     let metadataFolder = configuration.metadataFolder
-    return try await readers.next().run { () throws(SyncFailure) in
+    return try await readers.next().run { () throws(SyncFailure) -> RunManifest? in
       let folder = try RunFolder(root: location.root)
       let path: RelativePath
       do { path = try RelativePath("\(metadataFolder)/checksums.sha256") } catch { return nil }
       let reader: LocalFileReader
-      do { reader = try LocalFileReader(in: folder, path: path) } catch {
+      do throws(SyncFailure) { reader = try LocalFileReader(in: folder, path: path) } catch {
         if error.kind == .localVanished { return nil }
         throw error
       }

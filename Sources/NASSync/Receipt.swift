@@ -77,7 +77,8 @@ struct Receipt: Hashable, Sendable, Codable {
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     encoder.dateEncodingStrategy = .iso8601
     do { return Array(try encoder.encode(self)) + [0x0a] } catch {
-      throw SyncFailure(.protocol, "the receipt could not be written as JSON: \(error)", hint: "Report this with the output of `nassync history`.")
+      throw SyncFailure(
+        .protocol, "the receipt could not be written as JSON: \(error)", hint: "Report this with the output of `nassync history`.")
     }
   }
 

@@ -38,7 +38,9 @@ struct RunPublisher: Sendable {
         try await Self.write(content, to: remote, session: session)
         guard try await Self.readSmall(remote, limit: content.count + 1, session: session) == content else {
           throw .failure(
-            SyncFailure(.hashMismatch, "\(remote) reads back differently from what was written", hint: "It is tried again; check the NAS's disks if it repeats."),
+            SyncFailure(
+              .hashMismatch, "\(remote) reads back differently from what was written",
+              hint: "It is tried again; check the NAS's disks if it repeats."),
             sessionLost: false)
         }
       }
@@ -171,7 +173,8 @@ struct RunPublisher: Sendable {
     func add(_ chunk: [UInt8], path: RemotePath) throws(SyncFailure) {
       guard bytes.count + chunk.count <= limit else {
         throw SyncFailure(
-          .protocol, "\(path) on the NAS is larger than the \(limit) bytes it may have", hint: "Look at the file on the NAS; it is not what this program wrote.")
+          .protocol, "\(path) on the NAS is larger than the \(limit) bytes it may have",
+          hint: "Look at the file on the NAS; it is not what this program wrote.")
       }
       bytes += chunk
     }

@@ -41,6 +41,7 @@ public struct RunStatus: Hashable, Sendable, Codable {
       }
     }
 
+    /// Reads what `encode(to:)` writes.
     public init(from decoder: any Decoder) throws {
       let container = try decoder.singleValueContainer()
       let name = try container.decode(String.self)
@@ -53,6 +54,7 @@ public struct RunStatus: Hashable, Sendable, Codable {
       }
     }
 
+    /// Writes the value as described above.
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.singleValueContainer()
       try container.encode(name)

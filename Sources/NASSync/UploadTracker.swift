@@ -65,7 +65,8 @@ public struct UploadTracker: Sendable {
   /// - Throws: `SyncFailure` of kind `misconfigured` for an empty list or a name that stands in it twice.
   public func registerComponents(asset: String, assetType: String, components: [Component]) async throws(SyncFailure) {
     guard !asset.isEmpty, !components.isEmpty else {
-      throw SyncFailure(.misconfigured, "an asset has an id and at least one component", hint: "Register the asset when its files are there.")
+      throw SyncFailure(
+        .misconfigured, "an asset has an id and at least one component", hint: "Register the asset when its files are there.")
     }
     var names: Set<[UInt8]> = []
     for component in components where !names.insert(Array(component.name.utf8)).inserted {

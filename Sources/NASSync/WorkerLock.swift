@@ -13,14 +13,16 @@ final class WorkerLock: Sendable {
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else {
       throw SyncFailure(
-        .local, "cannot open \(path): \(String(cString: strerror(errno)))", hint: "The state folder must be writable for the user that runs nassync.")
+        .local, "cannot open \(path): \(String(cString: strerror(errno)))",
+        hint: "The state folder must be writable for the user that runs nassync.")
     }
     guard clinux_lock_exclusive(descriptor, 0) == 0 else {
       let code = errno
       close(descriptor)
       if code == EAGAIN || code == EACCES { return nil }
       throw SyncFailure(
-        .local, "cannot lock \(path): \(String(cString: strerror(code)))", hint: "The state folder must lie on a local file system that supports locks.")
+        .local, "cannot lock \(path): \(String(cString: strerror(code)))",
+        hint: "The state folder must lie on a local file system that supports locks.")
     }
     // For people who look: the lock itself does not depend on what the file says.
     let text = Array("\(getpid())\n".utf8)

@@ -47,16 +47,17 @@ package enum Migrator {
     }
     guard found.version <= newest else { throw .newer(found: found.version, known: newest) }
     for migration in migrations.sorted(by: { $0.version < $1.version }) where migration.version > found.version {
-      try connection.immediately({ () throws(Refusal) in
-        do throws(SQLiteError) {
-          // Another process may have migrated between the look and the lock.
-          let current = try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0
-          guard current < migration.version else { return }
-          try connection.execute(migration.sql)
-          try connection.execute("PRAGMA application_id = \(applicationID)")
-          try connection.execute("PRAGMA user_version = \(migration.version)")
-        } catch { throw .sqlite(error) }
-      }, mapping: { .sqlite($0) })
+      try connection.immediately(
+        { () throws(Refusal) in
+          do throws(SQLiteError) {
+            // Another process may have migrated between the look and the lock.
+            let current = try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0
+            guard current < migration.version else { return }
+            try connection.execute(migration.sql)
+            try connection.execute("PRAGMA application_id = \(applicationID)")
+            try connection.execute("PRAGMA user_version = \(migration.version)")
+          } catch { throw .sqlite(error) }
+        }, mapping: { .sqlite($0) })
     }
   }
 }

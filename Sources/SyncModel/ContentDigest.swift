@@ -48,8 +48,10 @@ public struct ContentDigest: Hashable, Sendable, Codable, CustomStringConvertibl
     return String(decoding: text, as: UTF8.self)
   }
 
+  /// Safe to show.
   public var description: String { hex }
 
+  /// Reads what `encode(to:)` writes.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     guard let digest = ContentDigest(hex: try container.decode(String.self)) else {
@@ -58,6 +60,7 @@ public struct ContentDigest: Hashable, Sendable, Codable, CustomStringConvertibl
     self = digest
   }
 
+  /// Writes the value as described above.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(hex)

@@ -1,30 +1,54 @@
 /// The name of a gate rule. The built-in ones are constants here; an external validator may bring its own.
 public struct FindingClass: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible {
+  /// As `--json`, records and overrides spell it.
   public let rawValue: String
+  /// Any name: an external validator brings its own.
   public init(rawValue: String) { self.rawValue = rawValue }
   private init(_ rawValue: String) { self.rawValue = rawValue }
+  /// Safe to show.
   public var description: String { rawValue }
 
+  /// Text such as `<sample_id>` that a template left in a name or a text file.
   public static let unresolvedPlaceholderToken = FindingClass("unresolved_placeholder_token")
+  /// `{{ … }}` or `{% … %}` that a template left.
   public static let leftoverJinjaMarker = FindingClass("leftover_jinja_marker")
+  /// A character that Windows or macOS shares refuse.
   public static let illegalFilesystemCharacter = FindingClass("illegal_filesystem_character")
+  /// A device name of Windows: CON, NUL, COM1 …
   public static let reservedFilesystemName = FindingClass("reserved_filesystem_name")
+  /// The record's `run_kind`, the parent folder and the leaf's prefix do not agree.
   public static let modePrefixMismatch = FindingClass("mode_prefix_mismatch")
+  /// A name whose bytes are no UTF-8.
   public static let nameNotUTF8 = FindingClass("name_not_utf8")
+  /// A name over 255 bytes, or a path over what the destination holds.
   public static let pathTooLong = FindingClass("path_too_long")
+  /// Two names that differ in case only.
   public static let caseCollision = FindingClass("case_collision")
+  /// Two names that differ in their Unicode normalisation form only.
   public static let normalizationCollision = FindingClass("normalization_collision")
+  /// A symbolic link that leads out of the run.
   public static let symlinkEscapesRun = FindingClass("symlink_escapes_run")
+  /// A socket, FIFO or device.
   public static let specialFile = FindingClass("special_file")
+  /// A file or folder that this user may not read.
   public static let unreadableFile = FindingClass("unreadable_file")
+  /// A record that exists and cannot be read.
   public static let malformedRecord = FindingClass("malformed_record")
+  /// A run without a single component.
   public static let emptyRun = FindingClass("empty_run")
+  /// A file that was published and is another one now.
   public static let changedAfterSync = FindingClass("changed_after_sync")
+  /// A check that did not finish.
   public static let validatorFailed = FindingClass("validator_failed")
+  /// A run without a record.
   public static let orphan = FindingClass("orphan")
+  /// A field that the lab asks for and the record lacks.
   public static let missingRequiredField = FindingClass("missing_required_field")
+  /// Front matter of a Markdown file that is no YAML.
   public static let malformedYAMLFrontMatter = FindingClass("malformed_yaml_front_matter")
+  /// A file of 0 bytes.
   public static let emptyFile = FindingClass("empty_file")
+  /// A revocation of an override that the record does not have.
   public static let unknownOverride = FindingClass("unknown_override")
 
   /// Classes that no override lets through: the gate could not know what it lets through.
@@ -38,6 +62,7 @@ public struct Finding: Hashable, Sendable, Codable {
 
   /// The rule.
   public let problemClass: FindingClass
+  /// Whether it blocks.
   public let tier: Tier
   /// Where, relative to the run; nil for the run as a whole. Escaped for display where the name is not UTF-8.
   public let path: String?
@@ -48,6 +73,7 @@ public struct Finding: Hashable, Sendable, Codable {
   /// What a lab operator does next.
   public let hint: String
 
+  /// Takes the values as they are.
   public init(
     _ problemClass: FindingClass, _ tier: Tier, path: String?, detail: String, location: String? = nil, hint: String
   ) {

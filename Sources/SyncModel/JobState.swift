@@ -40,8 +40,11 @@ public enum JobEvent: Hashable, Sendable {
 public enum JobStateMachine {
   /// A transition that the contract does not have.
   public struct Illegal: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The state that the job was in.
     public let state: JobState
+    /// The event that does not fit it.
     public let event: JobEvent
+    /// Safe to show.
     public var description: String { "a job that is \(state.rawValue) cannot take the event \(event)" }
   }
 

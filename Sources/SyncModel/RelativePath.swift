@@ -59,8 +59,10 @@ public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStrin
   /// Safe to show: see `displayText(of:)`.
   public var description: String { displayText(of: bytes) }
 
+  /// By bytes.
   public static func < (left: RelativePath, right: RelativePath) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
 
+  /// Reads what `encode(to:)` writes.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
@@ -71,6 +73,7 @@ public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStrin
     }
   }
 
+  /// Writes the value as described above.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(string ?? description)

@@ -5,8 +5,11 @@
 public struct RunManifest: Hashable, Sendable {
   /// One file.
   public struct Entry: Hashable, Sendable {
+    /// Where.
     public let path: RelativePath
+    /// Of the whole file.
     public let digest: ContentDigest
+    /// Takes the values as they are.
     public init(path: RelativePath, digest: ContentDigest) {
       self.path = path
       self.digest = digest
@@ -20,7 +23,9 @@ public struct RunManifest: Hashable, Sendable {
   public struct Malformed: Error, Hashable, Sendable, CustomStringConvertible {
     /// The first line that is wrong, from 1.
     public let line: Int
+    /// What is wrong there.
     public let reason: String
+    /// Safe to show.
     public var description: String { "line \(line): \(reason)" }
   }
 

@@ -1,6 +1,8 @@
 /// What `lstat` said of a file when it was listed: compared before and after every read, before publishing and before any deletion.
 public struct FileFingerprint: Hashable, Sendable, Codable {
+  /// Number of the file system.
   public let device: UInt64
+  /// Number of the inode.
   public let inode: UInt64
   /// Bytes.
   public let size: UInt64
@@ -11,6 +13,7 @@ public struct FileFingerprint: Hashable, Sendable, Codable {
   /// Permission bits only (`0o7777`).
   public let mode: UInt32
 
+  /// Takes the values as they are.
   public init(device: UInt64, inode: UInt64, size: UInt64, modified: Int64, changed: Int64, mode: UInt32) {
     self.device = device
     self.inode = inode
@@ -33,12 +36,16 @@ public struct RunEntry: Hashable, Sendable {
     case special(String)
   }
 
+  /// Where.
   public let path: RelativePath
+  /// What kind of thing it is.
   public let kind: Kind
+  /// What `lstat` said.
   public let fingerprint: FileFingerprint
   /// Why the entry could not be opened for reading, where it could not.
   public let unreadable: String?
 
+  /// Takes the values as they are.
   public init(path: RelativePath, kind: Kind, fingerprint: FileFingerprint, unreadable: String? = nil) {
     self.path = path
     self.kind = kind
@@ -62,6 +69,7 @@ public struct RunSnapshot: Sendable {
   /// Why a record that exists could not be read: the gate fails closed.
   public let recordUnreadable: String?
 
+  /// Takes the values as they are.
   public init(
     root: String, metadataFolder: String, entries: [RunEntry], excluded: [RelativePath], record: [UInt8]?, recordUnreadable: String?
   ) {
@@ -93,6 +101,7 @@ public struct RunLocation: Hashable, Sendable {
   /// The run's path below `local_root`: what is appended to `remote_root`.
   public let relative: RelativePath
 
+  /// Takes the values as they are.
   public init(root: String, equipment: String, relative: RelativePath) {
     self.root = root
     self.equipment = equipment

@@ -15,20 +15,24 @@ public protocol SyncClock: Sendable {
 
 /// The machine's clocks.
 public struct SystemClock: SyncClock {
+  /// Takes the values as they are.
   public init() {}
 
+  /// From `CLOCK_REALTIME`.
   public var wallSeconds: Double {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
   }
 
+  /// From `CLOCK_MONOTONIC`.
   public var monotonicNanoseconds: UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 
+  /// Sleeps in the task, not on a thread.
   public func sleep(untilMonotonic deadline: UInt64) async throws(CancellationError) {
     let now = monotonicNanoseconds
     guard deadline > now else {

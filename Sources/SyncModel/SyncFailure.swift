@@ -30,6 +30,7 @@ public struct SyncFailure: Error, Hashable, Sendable, Codable, CustomStringConve
     }
   }
 
+  /// What kind of thing it is.
   public let kind: Kind
   /// One sentence that names the thing.
   public let message: String
@@ -46,5 +47,6 @@ public struct SyncFailure: Error, Hashable, Sendable, Codable, CustomStringConve
     self.hint = hint
   }
 
+  /// Safe to show.
   public var description: String { "\(message) (\(kind.rawValue)). \(hint)" }
 }

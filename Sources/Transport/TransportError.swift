@@ -17,7 +17,8 @@ public enum TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .notFound(let path):
       SyncFailure(
-        .protocol, "\(path) is not on the NAS", hint: "Something removed it there; try again, and if it repeats look at who else writes to this folder.")
+        .protocol, "\(path) is not on the NAS",
+        hint: "Something removed it there; try again, and if it repeats look at who else writes to this folder.")
     case .alreadyExists(let path):
       SyncFailure(.remoteConflict, "\(path) exists on the NAS already", hint: "Compare the two and move one away, then `nassync retry`.")
     case .unsupported(let what):
@@ -31,5 +32,6 @@ public enum TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     if case .failure(_, let lost) = self { lost } else { false }
   }
 
+  /// Safe to show.
   public var description: String { failure.description }
 }

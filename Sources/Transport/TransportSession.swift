@@ -7,12 +7,14 @@ public struct RemoteEntry: Hashable, Sendable {
 
   /// The name in its folder: the exact bytes the server sent, checked to be one segment.
   public let name: RelativePath
+  /// What kind of thing it is.
   public let kind: Kind
   /// Bytes, of a file.
   public let size: UInt64
   /// Seconds since 1970, where the server says.
   public let modified: Int64?
 
+  /// Takes the values as they are.
   public init(name: RelativePath, kind: Kind, size: UInt64, modified: Int64?) {
     self.name = name
     self.kind = kind
@@ -40,6 +42,7 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   /// Bytes that one `write` carries best.
   public var preferredWriteSize: Int
 
+  /// Takes the values as they are.
   public init(
     server: String, atomicPublish: Bool, atomicReplace: Bool, resumesFiles: Bool, durableFlush: Bool, reportsFreeSpace: Bool,
     symlinks: Bool, preferredWriteSize: Int
@@ -57,8 +60,11 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
 
 /// A file being written, known to the session that opened it only.
 public struct UploadHandle: Hashable, Sendable {
+  /// Number within the session.
   public let id: UInt64
+  /// Where.
   public let path: RemotePath
+  /// Takes the values as they are.
   public init(id: UInt64, path: RemotePath) {
     self.id = id
     self.path = path
@@ -190,15 +196,18 @@ public struct DestinationProbe: Hashable, Sendable, Codable {
     public enum Grade: String, Hashable, Sendable, Codable { case good, limited, bad }
     /// Stable key in snake case, for `--json`.
     public let name: String
+    /// How good the answer is.
     public let grade: Grade
     /// One sentence.
     public let detail: String
+    /// Takes the values as they are.
     public init(name: String, grade: Grade, detail: String) {
       self.name = name
       self.grade = grade
       self.detail = detail
     }
   }
+  /// What the driver found.
   public var capabilities: TransportCapabilities
   /// The best evidence that verification will give here.
   public var evidence: Evidence
@@ -207,6 +216,7 @@ public struct DestinationProbe: Hashable, Sendable, Codable {
   /// Everything asked, in the order asked.
   public var lines: [Line]
 
+  /// Takes the values as they are.
   public init(capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, lines: [Line]) {
     self.capabilities = capabilities
     self.evidence = evidence

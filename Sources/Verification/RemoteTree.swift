@@ -75,7 +75,8 @@ extension TransportError {
     case is CancellationError:
       .failure(SyncFailure(.interrupted, "the operation was told to stop", hint: "It goes on at the next start."), sessionLost: false)
     default:
-      .failure(SyncFailure(.protocol, "unexpected error: \(error)", hint: "Report it with the output of `nassync history`."), sessionLost: false)
+      .failure(
+        SyncFailure(.protocol, "unexpected error: \(error)", hint: "Report it with the output of `nassync history`."), sessionLost: false)
     }
   }
 }

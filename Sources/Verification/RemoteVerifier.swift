@@ -155,7 +155,8 @@ package struct RemoteVerifier: Sendable {
     }
     guard let digest = await accumulator.finish() else {
       throw .failure(
-        SyncFailure(.protocol, "SHA-256 is not available in this system's libcrypto", hint: "Check the OpenSSL configuration (FIPS policy)."),
+        SyncFailure(
+          .protocol, "SHA-256 is not available in this system's libcrypto", hint: "Check the OpenSSL configuration (FIPS policy)."),
         sessionLost: false)
     }
     return .digest(digest, .readback)
