@@ -52,7 +52,7 @@ let package = Package(
         "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
         "TransportSFTP", "Verification", "CLinux",
       ]),
-    room("NASSyncCLI", ["NASSync", "SyncModel"]),
+    room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
     .executableTarget(name: "nassync-bench", dependencies: ["Bandwidth"], path: "Sources/nassync-bench", swiftSettings: strict),
 

@@ -1,1 +1,5 @@
-print("nassync")
+import NASSyncCLI
+
+// Everything is in the library target, where tests can reach it. This never returns: the main thread waits for signals until the command
+// has ended (see SignalWatch).
+Program.main()

@@ -1,0 +1,85 @@
+import Foundation
+import NASSync
+
+/// `serve`: drains for as long as the workstation runs, with a line a happening on standard error.
+struct ServeCommand: Sendable {
+  private struct Document: Encodable, Sendable {
+    /// The signal that ended the service.
+    let endedBy: String
+  }
+
+  func run(in context: CommandContext) async throws(CommandFailure) -> ExitCode {
+    let console = context.console
+    let signals = context.signals.listen()
+    let client = try await context.client()
+    let log = ServiceLog(console: console)
+    let events = client.events
+    let logging = Task { await log.follow(events) }
+    do throws(CommandFailure) { try await asking { () async throws(SyncFailure) in try await client.start() } } catch {
+      await client.close()
+      await logging.value
+      throw error
+    }
+    let configuration = client.configuration
+    await log.write(
+      "serving \(displayText(configuration.stateDirectory)) with \(Quantities.count(configuration.equipment.count, "instrument"))",
+      weight: .change)
+    let signal = await log.waitForTheEnd(signals)
+    await log.write("\(signal.name): stopping, the progress is being saved", weight: .change)
+    await client.close()
+    await logging.value
+    context.signals.ignoreNoMore()
+    await log.write("stopped", weight: .change)
+    await console.document(Document(endedBy: signal.name))
+    return .done
+  }
+}
+
+/// The log of the service: lines with a time stamp.
+private struct ServiceLog: Sendable {
+  let console: Console
+
+  func write(_ line: String, weight: EventText.Weight) async {
+    let stamped = "\(Moment.log(Date())) \(line)"
+    if weight == .trouble { await console.complain([stamped]) } else { await console.note(stamped) }
+  }
+
+  /// Until the events end. Of progress, a line a job every half minute.
+  func follow(_ events: AsyncStream<SyncEvent>) async {
+    let clock = SystemClock()
+    var spoken: [String: UInt64] = [:]
+    for await event in events {
+      let weight = EventText.weight(of: event)
+      if weight == .progress, let job = Self.job(of: event) {
+        let now = clock.monotonicNanoseconds
+        guard let last = spoken[job] else {
+          spoken[job] = now
+          continue
+        }
+        guard now &- last >= 30_000_000_000 else { continue }
+        spoken[job] = now
+      } else if let job = Self.job(of: event) {
+        spoken[job] = nil
+      }
+      await write(EventText.line(event), weight: weight)
+    }
+  }
+
+  private static func job(of event: SyncEvent) -> String? {
+    switch event {
+    case .progress(let progress): progress.jobID
+    case .verifying(let job, _, _, _), .stateChanged(let job, _, _, _), .failed(let job, _, _, _): job
+    case .enqueued, .blocked, .outage, .recovered, .warning: nil
+    }
+  }
+
+  /// The signal to stop; the others are answered.
+  func waitForTheEnd(_ signals: AsyncStream<StopSignal>) async -> StopSignal {
+    for await signal in signals {
+      guard signal == .hangUp else { return signal }
+      await write(
+        "SIGHUP: reloading the configuration is not supported in this version; restart the service instead", weight: .trouble)
+    }
+    return .terminate
+  }
+}

@@ -1,0 +1,52 @@
+import Foundation
+import NASSync
+
+/// What happens, as lines of a log.
+enum EventText {
+  /// Whether a line is wanted even where nobody wants to hear of progress.
+  enum Weight: Hashable, Sendable { case progress, change, trouble }
+
+  static func weight(of event: SyncEvent) -> Weight {
+    switch event {
+    case .progress, .verifying: .progress
+    case .enqueued, .stateChanged, .recovered: .change
+    case .blocked, .failed, .outage, .warning: .trouble
+    }
+  }
+
+  /// One line without control characters.
+  static func line(_ event: SyncEvent) -> String {
+    switch event {
+    case .enqueued(let handle): "\(displayText(handle.runPath)): queued"
+    case .blocked(let run, let findings): "\(displayText(run)): blocked by the gate, \(FindingText.summary(findings))"
+    case .stateChanged(_, let run, let from, let to): "\(displayText(run)): \(words(from, to))"
+    case .progress(let progress):
+      "\(displayText(progress.runPath)): \(Quantities.bytes(progress.bytesSent)) of \(Quantities.bytes(progress.bytesTotal)), "
+        + "\(Quantities.grouped(progress.filesDone)) of \(Quantities.count(progress.filesTotal, "file")) on the NAS"
+    case .verifying(_, let run, let proven, let total):
+      "\(displayText(run)): \(Quantities.grouped(proven)) of \(Quantities.count(total, "file")) proven"
+    case .failed(_, let run, let failure, let next):
+      "\(displayText(run)): \(sentences(failure))"
+        + (next.map { " Tried again after \(Moment.local(Date(timeIntervalSince1970: $0)))." } ?? "")
+    case .outage(let destination, let failure): "\(displayText(destination)) does not answer: \(sentences(failure))"
+    case .recovered(let destination): "\(displayText(destination)) answers again"
+    case .warning(let run, let message): (run.map { displayText($0) + ": " } ?? "") + displayText(message)
+    }
+  }
+
+  private static func sentences(_ failure: SyncFailure) -> String {
+    "\(displayText(failure.message)) (\(failure.kind.rawValue)). \(displayText(failure.hint))"
+  }
+
+  private static func words(_ from: JobState, _ to: JobState) -> String {
+    switch to {
+    case .queued: from == .failed ? "queued again" : "back in the queue"
+    case .running: "being sent"
+    case .awaitingVerify: "sent, being proven"
+    case .verified: "verified and published"
+    case .cleanupEligible: "the local copy may go"
+    case .cleaned: "the local copy is removed"
+    case .failed: "failed"
+    }
+  }
+}
