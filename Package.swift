@@ -57,7 +57,8 @@ let package = Package(
     .executableTarget(name: "nassync-bench", dependencies: ["Bandwidth"], path: "Sources/nassync-bench", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
-    tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("SyncModelTests", ["SyncModel", "Executors", "Digests", "TestSupport"]),
+    tests("DigestsTests", ["Digests", "SyncModel"]),
     tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
     tests(
       "NASSyncTests",
