@@ -26,7 +26,7 @@ public enum Program {
     do throws(UsageError) {
       typed = try words()
       let parsed = try Arguments.parse(typed)
-      let console = Console(options: parsed.options, environment: environment)
+      let console = Console(options: parsed.options, environment: environment, currentDirectory: currentDirectory)
       let context = CommandContext(
         options: parsed.options, environment: environment, currentDirectory: currentDirectory, console: console, signals: signals)
       let code = await run(parsed.command, context)
@@ -34,7 +34,7 @@ public enum Program {
     } catch {
       // The options are not known, but whoever asked for JSON gets it.
       let options = GlobalOptions(json: typed.prefix { $0 != "--" }.contains("--json"))
-      let console = Console(options: options, environment: environment)
+      let console = Console(options: options, environment: environment, currentDirectory: currentDirectory)
       let failure = CommandFailure(error)
       await console.report(failure)
       return await console.finish(failure.exit)
