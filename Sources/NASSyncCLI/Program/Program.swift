@@ -6,6 +6,7 @@ import NASSync
 public enum Program {
   /// Runs the command that the process was started with, and exits. Never returns: the main thread waits for signals meanwhile.
   public static func main() -> Never {
+    openStandardStreams()
     // Before anything that may start a thread.
     let signals = SignalWatch()
     let environment = ProcessInfo.processInfo.environment
@@ -17,6 +18,15 @@ public enum Program {
       _exit(code.rawValue)
     }
     signals.run()
+  }
+
+  /// A stream that was closed by whoever started the program would be given to the next file that is opened: the queue, and what is meant
+  /// for a terminal would be written into it.
+  private static func openStandardStreams() {
+    for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
+      // The lowest free number is the one that is missing.
+      _ = open("/dev/null", O_RDWR)
+    }
   }
 
   private static func run(
