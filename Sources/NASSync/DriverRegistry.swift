@@ -9,6 +9,7 @@ struct DriverRegistry: Sendable {
   typealias Custom = @Sendable (EquipmentProfile) -> (any TransportDriver)?
 
   let custom: Custom?
+  let clock: any SyncClock
 
   /// The route of an instrument's runs.
   func route(for profile: EquipmentProfile) -> RunnerEnvironment.Route {
@@ -16,7 +17,8 @@ struct DriverRegistry: Sendable {
     case .sftp(let destination):
       let driver = custom?(profile) ?? Self.sftpDriver(destination)
       return RunnerEnvironment.Route(
-        profile: profile, pool: SessionPool(driver: driver, limit: destination.connections), root: RemotePath(root: destination.remoteRoot),
+        profile: profile, pool: SessionPool(driver: driver, limit: destination.connections, clock: clock),
+        root: RemotePath(root: destination.remoteRoot),
         connections: destination.connections, limits: DestinationLimits())
     }
   }

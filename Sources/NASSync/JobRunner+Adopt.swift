@@ -61,7 +61,11 @@ extension JobRunner {
         try await RemoteTree.walk(layout.final, session: session)
       }
     } catch { throw StepFailure(error) }
-    guard let tree else { return rows }
+    guard let tree else {
+      // What an earlier attempt adopted is gone from the NAS: it is sent.
+      for index in rows.indices where rows[index].state == .adopted { rows[index].state = .pending }
+      return rows
+    }
 
     var conflicts: [String] = []
     var toCompare: [(index: Int, remote: RemotePath)] = []

@@ -122,6 +122,7 @@ extension NASSyncClient {
           await load.finished(job.equipmentID)
           continue
         }
+        for pool in pools() { await pool.closeIdle() }
         if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
       } catch {
         // A full disk or a held lock: the queue is asked again until it answers; nothing is claimed meanwhile.

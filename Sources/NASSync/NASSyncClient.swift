@@ -3,6 +3,7 @@ import Configuration
 import Executors
 import Foundation
 import Gate
+import Glibc
 import Intake
 import JobQueue
 import Synchronization
@@ -50,7 +51,7 @@ public actor NASSyncClient {
   ) {
     self.configuration = configuration
     self.clock = clock
-    registry = DriverRegistry(custom: driver)
+    registry = DriverRegistry(custom: driver, clock: clock)
     let readers = ReaderThreads(count: 2)
     self.readers = readers
     gateKeeper = GateKeeper(
@@ -131,6 +132,10 @@ public actor NASSyncClient {
       throw SyncFailure(.local, "this client is closed", hint: "Make another one.", retry: false)
     }
     if let openedQueue { return openedQueue }
+    // A configuration built in code has not been through the loader.
+    do throws(ConfigurationError) { try configuration.validate() } catch {
+      throw SyncFailure(.misconfigured, "the configuration cannot be used: \(error)", hint: "Correct it and make another client.")
+    }
     let queue = try await SyncQueue.open(stateDirectory: configuration.stateDirectory, clock: clock)
     if let other = openedQueue {
       await queue.close()
@@ -146,6 +151,9 @@ public actor NASSyncClient {
     routes[profile.id] = route
     return route
   }
+
+  /// The open destinations.
+  func pools() -> [SessionPool] { routes.values.map(\.pool) }
 
   func bandwidth() throws(SyncFailure) -> BandwidthScheduler {
     if let scheduler { return scheduler }
@@ -166,9 +174,15 @@ public actor NASSyncClient {
       verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity)
   }
 
-  static let workerName = "\(ProcessInfo.processInfo.hostName):\(ProcessInfo.processInfo.processIdentifier)"
-  static let identity = SenderIdentity(
-    host: ProcessInfo.processInfo.hostName, user: ProcessInfo.processInfo.userName, version: version)
+  static let workerName = "\(identity.host):\(ProcessInfo.processInfo.processIdentifier)"
+  static let identity = SenderIdentity(host: hostName(), user: ProcessInfo.processInfo.userName, version: version)
+
+  /// The kernel's own answer: Foundation's may ask a name server, and hang.
+  private static func hostName() -> String {
+    var name = [CChar](repeating: 0, count: 256)
+    guard gethostname(&name, name.count - 1) == 0 else { return "unknown" }
+    return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
 
   func locator() -> RunLocator {
     RunLocator(equipments: configuration.equipment.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) })

@@ -43,9 +43,10 @@ actor ProgressRecorder {
   func record(_ progress: ComponentProgress, isFile: Bool) async throws(SyncFailure) {
     if let failure { throw failure }
     pending[progress.path] = progress
-    progressed = true
     if isFile {
       let before = durable[progress.path] ?? 0
+      // Folders are made again in every attempt: only a file that is there now, or a longer part of one, brings the run forward.
+      if progress.state != .pending || progress.bytesDurable > before { progressed = true }
       bytesDone = bytesDone &+ progress.bytesDurable &- before
       inFlight[progress.path] = nil
       if progress.state == .pending {

@@ -11,10 +11,17 @@ actor SessionPool {
   private struct Member {
     let session: any TransportSession
     var users: Int
+    /// Monotonic time of the last release.
+    var idleSince: UInt64
   }
+
+  /// A session that was idle for longer may have been dropped by the NAS or a firewall without a word; a new one costs a moment, a broken
+  /// one an attempt.
+  private static let longestIdle: UInt64 = 30_000_000_000
 
   nonisolated let driver: any TransportDriver
   private let limit: Int
+  private let clock: any SyncClock
   private var members: [Member] = []
   private var opening = 0
   private var waiters: [CheckedContinuation<Void, Never>] = []
@@ -24,8 +31,9 @@ actor SessionPool {
   private let interruptible = Mutex<[any TransportSession]>([])
   private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
 
-  init(driver: any TransportDriver, limit: Int) {
+  init(driver: any TransportDriver, limit: Int, clock: any SyncClock) {
     self.driver = driver
+    self.clock = clock
     self.limit = max(1, limit)
   }
 
@@ -34,6 +42,7 @@ actor SessionPool {
   func acquire(width: Int) async throws(TransportError) -> any TransportSession {
     let wanted = min(max(1, width), limit)
     while true {
+      await closeIdle()
       let idle = members.contains { $0.users == 0 }
       if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed() }
       if members.count + opening < wanted {
@@ -42,7 +51,7 @@ actor SessionPool {
           let session = try await driver.connect()
           opening -= 1
           interruptible.withLock { $0.append(session) }
-          members.append(Member(session: session, users: 1))
+          members.append(Member(session: session, users: 1, idleSince: 0))
           wakeWaiters()
           return session
         } catch {
@@ -55,6 +64,18 @@ actor SessionPool {
       }
       await withCheckedContinuation { waiters.append($0) }
     }
+  }
+
+  /// Closes sessions that nobody has used for a while.
+  func closeIdle() async {
+    let now = clock.monotonicNanoseconds
+    let stale = members.filter { $0.users == 0 && now - min($0.idleSince, now) > Self.longestIdle }.map(\.session)
+    guard !stale.isEmpty else { return }
+    for session in stale {
+      members.removeAll { $0.session === session }
+      interruptible.withLock { $0.removeAll { $0 === session } }
+    }
+    for session in stale { await session.close() }
   }
 
   private func leastUsed() -> any TransportSession {
@@ -74,6 +95,7 @@ actor SessionPool {
   func release(_ session: any TransportSession, broken: Bool) async {
     guard let index = members.firstIndex(where: { $0.session === session }) else { return }
     members[index].users -= 1
+    members[index].idleSince = clock.monotonicNanoseconds
     guard broken else { return }
     members.remove(at: index)
     interruptible.withLock { $0.removeAll { $0 === session } }
