@@ -68,7 +68,7 @@ let package = Package(
     tests("EndToEndTests", ["SyncModel", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
-    tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
+    tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
