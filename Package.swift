@@ -57,7 +57,8 @@ let package = Package(
     .executableTarget(name: "nassync-bench", dependencies: ["Bandwidth"], path: "Sources/nassync-bench", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
-    tests("SyncModelTests", ["SyncModel", "Executors"]),
+    tests("SyncModelTests", ["SyncModel", "Executors", "Digests", "TestSupport"]),
+    tests("DigestsTests", ["Digests", "SyncModel"]),
     tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
     tests(
       "NASSyncTests",
@@ -67,7 +68,7 @@ let package = Package(
     tests("EndToEndTests", ["SyncModel", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
-    tests("NASSyncCLITests", ["NASSyncCLI", "SyncModel"]),
+    tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),

@@ -30,6 +30,8 @@ package enum RunLocationError: Error, Hashable, Sendable {
   case equipmentFolder(String)
   /// The folder holds `Runs` or `TestRuns`, or is one of them.
   case folderOfRuns(String)
+  /// The path lies inside a run: sent on its own it would make half of that run visible.
+  case insideRun(String, run: String)
 
   /// The same as the program reports it: `misconfigured`, with the next step.
   package var failure: SyncFailure {
@@ -71,6 +73,8 @@ package enum RunLocationError: Error, Hashable, Sendable {
       ("\(displayText(path)) is an equipment's folder, not a run", "Give one run below it.")
     case .folderOfRuns(let path):
       ("\(displayText(path)) holds runs and is not one itself", "Give one of the runs below it.")
+    case .insideRun(let path, let run):
+      ("\(displayText(path)) lies inside the run \(displayText(run))", "Give the run's own folder: a run is sent as a whole.")
     }
   }
 }
@@ -92,6 +96,7 @@ package struct RunLocator: Sendable {
     let resolved = try Self.resolve(path, mayBeGone: mayBeGone)
     let location = try place(resolved, shown: path, explicit: equipment)
     try refuseFolderOfRuns(location)
+    try refuseInsideOfRun(location)
     return location
   }
 
@@ -140,6 +145,20 @@ package struct RunLocator: Sendable {
       if location.relative.segments.count == 2, lstat(location.root + "/" + name, &status) == 0, fileType(status) == S_IFDIR {
         throw .folderOfRuns(location.root)
       }
+    }
+  }
+
+  /// `<project>/Runs/Run_<DATE>/sub` is part of a run.
+  private func refuseInsideOfRun(_ location: RunLocation) throws(RunLocationError) {
+    let segments = location.relative.segments
+    for (index, segment) in segments.enumerated() where index + 2 < segments.count {
+      let leaf = segments[index + 1]
+      let isRun =
+        segment.elementsEqual("Runs".utf8) && leaf.starts(with: "Run_".utf8)
+        || segment.elementsEqual("TestRuns".utf8) && leaf.starts(with: "TestRun_".utf8)
+      guard isRun else { continue }
+      let below = segments[(index + 2)...].reduce(0) { $0 + $1.count + 1 }
+      throw .insideRun(location.root, run: String(decoding: location.root.utf8.dropLast(below), as: UTF8.self))
     }
   }
 

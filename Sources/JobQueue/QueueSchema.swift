@@ -41,11 +41,15 @@ enum QueueSchema {
           receipt_digest BLOB,
           created_at REAL NOT NULL,
           updated_at REAL NOT NULL,
-          UNIQUE (run_path, generation)
+          UNIQUE (run_path, generation),
+          -- Who holds a job works on it: a claim that outlived its state would strand the job.
+          CHECK (CASE state WHEN 'running' THEN claimed_by IS NOT NULL WHEN 'awaiting_verify' THEN 1 ELSE claimed_by IS NULL END)
         ) STRICT;
         CREATE UNIQUE INDEX job_one_active_a_run ON job (run_path) WHERE state IN ('queued', 'running', 'awaiting_verify');
-        CREATE INDEX job_due ON job (state, equipment_id, priority DESC, number) WHERE state IN ('queued', 'awaiting_verify');
-        CREATE INDEX job_by_state ON job (state);
+        -- For claims: what waits, in the order in which it is taken. Its condition is an OR because the planner recognises one term of it.
+        CREATE INDEX job_due ON job (state, equipment_id, priority DESC, number, next_attempt_at, destination)
+          WHERE claimed_by IS NULL AND (state = 'queued' OR state = 'awaiting_verify');
+        CREATE INDEX job_by_state ON job (state, claimed_by, next_attempt_at);
 
         CREATE TABLE component (
           job INTEGER NOT NULL REFERENCES job (number),
@@ -79,6 +83,9 @@ enum QueueSchema {
         CREATE INDEX history_by_job ON history (job, sequence);
         CREATE TRIGGER history_is_append_only_u BEFORE UPDATE ON history BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
         CREATE TRIGGER history_is_append_only_d BEFORE DELETE ON history BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
+        -- INSERT OR REPLACE deletes without asking the trigger above.
+        CREATE TRIGGER history_is_append_only_i BEFORE INSERT ON history WHEN EXISTS (SELECT 1 FROM history WHERE sequence = NEW.sequence)
+          BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
 
         CREATE TABLE blocked_run (
           run_path TEXT PRIMARY KEY,

@@ -45,7 +45,8 @@ enum RowCoding {
       entry: RunEntry(
         path: path, kind: kind,
         fingerprint: FileFingerprint(
-          device: UInt64(bitPattern: row.integer(3)), inode: UInt64(bitPattern: row.integer(4)), size: row.size(5), modified: row.integer(6),
+          device: UInt64(bitPattern: row.integer(3)), inode: UInt64(bitPattern: row.integer(4)), size: row.size(5),
+          modified: row.integer(6),
           changed: row.integer(7), mode: UInt32(truncatingIfNeeded: row.integer(8)))),
       state: state, bytesDurable: row.size(10), localDigest: digest(row, 11), remoteDigest: digest(row, 12),
       evidence: row.optionalText(13).flatMap(Evidence.init(rawValue:)), verifiedAt: row.optionalReal(14))

@@ -96,7 +96,8 @@ extension SyncQueue {
         """
         SELECT c.local_path FROM asset AS a JOIN asset_component AS c ON c.asset = a.number
         WHERE a.type = ?1 ORDER BY a.number DESC, c.name LIMIT 1
-        """, [.text(assetType)]) { $0.text(0) }
+        """, [.text(assetType)]
+      ) { $0.text(0) }
     }
   }
 

@@ -24,7 +24,9 @@ extension SyncQueue {
     }
     guard known == true else { return }
     try write { (connection) throws(QueueError) in
-      do throws(SQLiteError) { try connection.run("DELETE FROM blocked_run WHERE run_path = ?1", [.text(runPath)]) } catch { throw .sqlite(error) }
+      do throws(SQLiteError) { try connection.run("DELETE FROM blocked_run WHERE run_path = ?1", [.text(runPath)]) } catch {
+        throw .sqlite(error)
+      }
     }
   }
 
@@ -64,7 +66,9 @@ extension SyncQueue {
     }
     guard known == true else { return false }
     try write { (connection) throws(QueueError) in
-      do throws(SQLiteError) { try connection.run("DELETE FROM outage WHERE destination = ?1", [.text(destination)]) } catch { throw .sqlite(error) }
+      do throws(SQLiteError) { try connection.run("DELETE FROM outage WHERE destination = ?1", [.text(destination)]) } catch {
+        throw .sqlite(error)
+      }
     }
     return true
   }

@@ -13,7 +13,9 @@ extension SyncQueue {
   /// Registers a job with all its components in one transaction: either all of them are in the queue, or none.
   ///
   /// A run that has an active job keeps it. A run whose last job ended gets a job of the next generation.
+  /// - Throws: `SyncFailure` of kind `blocked` for a run without a component.
   package func register(_ draft: JobDraft, entries: [RunEntry]) throws(SyncFailure) -> Registration {
+    try Self.checkNotEmpty(entries, runPath: draft.runPath)
     let now = clock.wallSeconds
     return try write { (connection) throws(QueueError) in
       if let active = try Self.latest(connection, runPath: draft.runPath), active.state.isActive { return .active(active) }
@@ -39,6 +41,14 @@ extension SyncQueue {
       guard let row = try Self.latest(connection, runPath: draft.runPath) else { throw .failure(Self.vanished(draft.id)) }
       return .registered(row)
     }
+  }
+
+  /// Folders alone are no component: there would be nothing whose content can be compared.
+  static func checkNotEmpty(_ entries: [RunEntry], runPath: String) throws(SyncFailure) {
+    guard entries.allSatisfy({ $0.kind == .folder }) else { return }
+    throw SyncFailure(
+      .blocked, "empty_run: \(displayText(runPath)) has no component, and nothing is ever verified vacuously",
+      hint: "Check that the instrument has written its data there; a run that is to stay empty can be removed.")
   }
 
   /// Marks the snapshot as frozen: called before the first byte is sent.
@@ -94,7 +104,10 @@ extension SyncQueue {
   static func job(_ connection: Connection, number: Int64) throws(QueueError) -> JobRow {
     do {
       if let row = try connection.first(
-        "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(number)], RowCoding.job) { return row }
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(number)], RowCoding.job)
+      {
+        return row
+      }
     } catch { throw .sqlite(error) }
     throw .failure(vanished("number \(number)"))
   }
@@ -130,7 +143,7 @@ extension SyncQueue {
     }
   }
 
-  /// The newest jobs that are in a state.
+  /// All jobs that are in a state, of every generation, oldest first.
   package func jobs(in state: JobState) throws(SyncFailure) -> [JobRow] {
     try read { (connection) throws(SQLiteError) in
       try connection.query(

@@ -5,12 +5,13 @@ extension SyncQueue {
   /// Replaces a job's list of components by what the disk holds now, in one transaction with a history row.
   ///
   /// A component that is exactly what it was (`isSame`) keeps its progress; one that changed starts anew; one that is gone is dropped.
-  /// - Throws: `SyncFailure` where the job is not held by `worker`.
-  /// - Returns: The components as registered now.
+  /// - Throws: `SyncFailure` where the job is not held by `worker`, or, of kind `blocked`, where no component is left.
+  /// - Returns: The job as it is afterwards.
   @discardableResult
   package func replaceSnapshot(
     of job: JobRow, worker: String, entries: [RunEntry], reason: String, isSame: @Sendable (RunEntry, RunEntry) -> Bool
   ) throws(SyncFailure) -> JobRow {
+    try Self.checkNotEmpty(entries, runPath: job.runPath)
     let now = clock.wallSeconds
     return try write { (connection) throws(QueueError) in
       do throws(SQLiteError) {

@@ -46,67 +46,6 @@ package struct ComponentProof: Sendable {
 }
 
 extension SyncQueue {
-  /// Claims the next job that is due, by compare-and-set; nil where none is.
-  ///
-  /// Instruments take turns: of those with a due job, the one with the fewest jobs in flight comes first, so that one instrument's backlog
-  /// does not hold up another's run. Within one instrument: priority, then order of arrival. A QUEUED job becomes RUNNING; an
-  /// AWAITING_VERIFY one keeps its state and is marked as held.
-  package func claimNext(
-    worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = []
-  ) throws(SyncFailure) -> JobRow? {
-    let now = clock.wallSeconds
-    // A look without the lock first: an idle worker must not write.
-    let candidate = try read { (connection) throws(SQLiteError) in
-      try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded)
-    }
-    guard candidate != nil else { return nil }
-    return try write { (connection) throws(QueueError) in
-      do throws(SQLiteError) {
-        guard let job = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded) else { return nil }
-        let next: JobState = job.state == .queued ? .running : .awaitingVerify
-        let changed = try connection.run(
-          """
-          UPDATE job SET state = ?2, claimed_by = ?3, updated_at = ?4, next_attempt_at = NULL
-          WHERE number = ?1 AND state = ?5 AND claimed_by IS NULL
-          """,
-          [.integer(job.number), .text(next.rawValue), .text(worker), .real(now), .text(job.state.rawValue)])
-        guard changed == 1 else { return nil }
-        try Self.note(
-          connection, job: job.number, at: now, event: "claimed", from: job.state, to: next, detail: "attempt \(job.attempts + 1)")
-        return try connection.first(
-          "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(job.number)], RowCoding.job)
-      } catch { throw .sqlite(error) }
-    }
-  }
-
-  private static func dueJob(
-    _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>
-  ) throws(SQLiteError) -> JobRow? {
-    var best: JobRow?
-    for state in [JobState.awaitingVerify, .queued] {
-      let equipments = try connection.query(
-        "SELECT DISTINCT equipment_id FROM job WHERE state = ?1 AND claimed_by IS NULL", [.text(state.rawValue)]
-      ) { $0.text(0) }
-      for equipment in equipments {
-        let rows = try connection.query(
-          """
-          SELECT \(RowCoding.jobColumns) FROM job
-          WHERE state = ?1 AND equipment_id = ?2 AND claimed_by IS NULL AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
-          ORDER BY priority DESC, number LIMIT 16
-          """, [.text(state.rawValue), .text(equipment), .real(now)], RowCoding.job)
-        guard let row = rows.first(where: { !excluded.contains($0.destination) }) else { continue }
-        if let current = best {
-          let load = (inFlight[row.equipmentID] ?? 0, -row.priority, row.number)
-          let other = (inFlight[current.equipmentID] ?? 0, -current.priority, current.number)
-          if load < other { best = row }
-        } else {
-          best = row
-        }
-      }
-    }
-    return best
-  }
-
   /// The only way a job changes its state: a compare-and-set on the state and the holder, in one transaction with its history row.
   /// - Parameters:
   ///   - worker: Who must hold the job; nil where nobody may.
@@ -124,12 +63,15 @@ extension SyncQueue {
         hint: "`nassync status` shows where the run stands; only a failed job can be retried.")
     }
     let now = clock.wallSeconds
+    // A job that nobody works on any more is free, whatever the caller says: a claim left behind would strand it.
+    let frees = change.releasesClaim || (next != .running && next != .awaitingVerify)
     let moved = try write { (connection) throws(QueueError) -> JobRow? in
+      if event == .retried { try Self.checkNewest(connection, job) }
       do throws(SQLiteError) {
         let (assignments, values) = Self.assignments(for: change, now: now)
         let changed = try connection.run(
           """
-          UPDATE job SET state = ?2, updated_at = ?3\(assignments)
+          UPDATE job SET state = ?2, updated_at = ?3\(assignments)\(frees ? ", claimed_by = NULL" : "")
           WHERE number = ?1 AND state = ?4 AND claimed_by IS ?5
           """,
           [.integer(job.number), .text(next.rawValue), .real(now), .text(job.state.rawValue), .optional(worker)] + values)
@@ -141,6 +83,9 @@ extension SyncQueue {
               .integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now),
             ])
         }
+      } catch { throw .sqlite(error) }
+      if event == .proven { try Self.checkProven(connection, job, at: now) }
+      do throws(SQLiteError) {
         try Self.note(connection, job: job.number, at: now, event: Self.name(of: event), from: job.state, to: next, detail: detail)
         return try connection.first(
           "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(job.number)], RowCoding.job)
@@ -148,6 +93,31 @@ extension SyncQueue {
     }
     guard let moved else { throw Self.stale(job, "it is no longer \(job.state.rawValue)") }
     return moved
+  }
+
+  /// A job is VERIFIED only by proofs that came with this very transition: one for every file, each equal to the local digest.
+  private static func checkProven(_ connection: Connection, _ job: JobRow, at now: Double) throws(QueueError) {
+    let open: (count: Int64, path: [UInt8])?
+    do throws(SQLiteError) {
+      open = try connection.first(
+        """
+        SELECT count(*), min(path) FROM component WHERE job = ?1 AND kind = 0 AND NOT
+          (state = 'verified' AND verified_at IS ?2 AND local_digest IS NOT NULL AND remote_digest IS local_digest)
+        """, [.integer(job.number), .real(now)]
+      ) { ($0.integer(0), $0.blob(1)) }
+    } catch { throw .sqlite(error) }
+    guard let open, open.count > 0 else { return }
+    throw .failure(
+      SyncFailure(
+        .protocol, "\(open.count) files of job \(job.id) are not proven, the first is \(displayText(of: open.path))",
+        hint: "Nothing is called verified without its own proof. `nassync retry` sends the run again.", retry: false))
+  }
+
+  /// An older generation must not come back to life beside, or after, a newer one.
+  private static func checkNewest(_ connection: Connection, _ job: JobRow) throws(QueueError) {
+    if let newest = try latest(connection, runPath: job.runPath), newest.generation > job.generation {
+      throw .failure(stale(job, "its run has a newer job, \(newest.id)"))
+    }
   }
 
   private static func name(of event: JobEvent) -> String {
@@ -182,7 +152,6 @@ extension SyncQueue {
       set("error_retry", .optional(error.map { $0.retry ? Int64(1) : Int64(0) }))
       set("error_hint", .optional(error?.hint))
     }
-    if change.releasesClaim { text += ", claimed_by = NULL" }
     if let frozen = change.frozen { set("frozen", .integer(frozen ? 1 : 0)) }
     if let evidence = change.evidence { set("evidence", .text(evidence.rawValue)) }
     if change.countsPass { text += ", verify_passes = verify_passes + 1" }

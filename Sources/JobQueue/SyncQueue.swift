@@ -47,36 +47,40 @@ package actor SyncQueue {
     let lock = try WriteLock(path: stateDirectory + "/queue.lock", patience: patience)
     try lock.lock()
     defer { lock.unlock() }
+    do throws(Migrator.Refusal) {
+      opened = Opened(connection: try Self.prepare(path), lock: lock)
+    } catch {
+      if case .sqlite(let inner) = error { throw failure(inner) }
+      throw SyncFailure(
+        .misconfigured, "\(path) cannot be used: \(error)",
+        hint: "Point state_dir at this program's own folder, or install the newer nassync that wrote the file.")
+    }
+  }
+
+  /// A connection to the file with the newest schema. A file that is refused is not changed: even the journal mode is kept in its header.
+  private static func prepare(_ path: String) throws(Migrator.Refusal) -> Connection {
+    let connection: Connection
     do throws(SQLiteError) {
-      let connection = try Connection(path: path)
+      connection = try Connection(path: path)
       try connection.setBusyTimeout(milliseconds: 60_000)
       try connection.hardenForSharedUse()
-      try connection.execute("PRAGMA journal_mode = WAL")
+    } catch { throw .sqlite(error) }
+    try Migrator.inspect(connection, applicationID: QueueSchema.applicationID, migrations: QueueSchema.migrations)
+    do throws(SQLiteError) {
+      let mode = try connection.first("PRAGMA journal_mode = WAL") { $0.text(0) } ?? "none"
+      guard mode == "wal" else { throw SQLiteError(code: 1, message: "no write-ahead log is possible there, the journal mode is \(mode)") }
       try connection.execute("PRAGMA synchronous = FULL")
       try connection.execute("PRAGMA foreign_keys = ON")
       try connection.execute("PRAGMA wal_autocheckpoint = 0")
       try connection.execute("PRAGMA trusted_schema = OFF")
-      do {
-        try Migrator.migrate(connection, applicationID: QueueSchema.applicationID, migrations: QueueSchema.migrations)
-      } catch {
-        if case .sqlite(let inner) = error { throw inner }
-        refusal = error
-      }
-      if refusal == nil {
-        let verdict = try connection.first("PRAGMA quick_check(1)") { $0.text(0) } ?? "no answer"
-        if verdict != "ok" {
-          throw SQLiteError(code: 11, message: verdict)
-        }
-        opened = Opened(connection: connection, lock: lock)
-      }
-    } catch { throw failure(error) }
-    if let refusal {
-      throw SyncFailure(
-        .misconfigured, "\(path) cannot be used: \(refusal)",
-        hint: "Point state_dir at this program's own folder, or install the newer nassync that wrote the file.")
-    }
+    } catch { throw .sqlite(error) }
+    try Migrator.migrate(connection, applicationID: QueueSchema.applicationID, migrations: QueueSchema.migrations)
+    do throws(SQLiteError) {
+      let verdict = try connection.first("PRAGMA quick_check(1)") { $0.text(0) } ?? "no answer"
+      guard verdict == "ok" else { throw SQLiteError(code: 11, message: verdict) }
+    } catch { throw .sqlite(error) }
+    return connection
   }
-  private var refusal: Migrator.Refusal?
 
   private func makeDirectory(_ directory: String) throws(SyncFailure) {
     var partial = directory.hasPrefix("/") ? "/" : ""
@@ -147,12 +151,14 @@ package actor SyncQueue {
   /// What a SQLite error means to an operator.
   func failure(_ error: SQLiteError) -> SyncFailure {
     if error.isFull {
-      return SyncFailure(.local, "the disk that holds \(path) is full", hint: "Free space there; nassync goes on by itself, nothing is lost.")
+      return SyncFailure(
+        .local, "the disk that holds \(path) is full", hint: "Free space there; nassync goes on by itself, nothing is lost.")
     }
     if error.isCorrupt {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
-        hint: "Stop nassync, keep a copy of the file, and restore it from a backup; no run is deleted while the queue cannot be trusted.", retry: false)
+        hint: "Stop nassync, keep a copy of the file, and restore it from a backup; no run is deleted while the queue cannot be trusted.",
+        retry: false)
     }
     if error.isReadOnly {
       return SyncFailure(
@@ -160,8 +166,10 @@ package actor SyncQueue {
         hint: "The state folder and the files in it must belong to the user that runs nassync.", retry: false)
     }
     if error.isBusy {
-      return SyncFailure(.local, "the queue file \(path) is held by another program", hint: "Close other programs that have the file open and try again.")
+      return SyncFailure(
+        .local, "the queue file \(path) is held by another program", hint: "Close other programs that have the file open and try again.")
     }
-    return SyncFailure(.local, "the queue file \(path) gave an error: \(error)", hint: "Run the command again; if it repeats, check the disk.")
+    return SyncFailure(
+      .local, "the queue file \(path) gave an error: \(error)", hint: "Run the command again; if it repeats, check the disk.")
   }
 }

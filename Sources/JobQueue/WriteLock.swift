@@ -41,7 +41,9 @@ final class WriteLock {
       guard clock.monotonicNanoseconds < deadline else {
         throw SyncFailure(
           .local, "another process has held \(path) for more than \(Int(patience)) s",
-          hint: "Find it with `fuser \(path)`; a nassync that was stopped with SIGSTOP or a debugger is the usual cause. Nothing is lost; try again.")
+          hint:
+            "Find it with `fuser \(path)`; a nassync that was stopped with SIGSTOP or a debugger is the usual cause. Nothing is lost; try again."
+        )
       }
       usleep(pause)
       pause = min(pause * 2, 5_000)

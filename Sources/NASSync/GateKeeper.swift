@@ -12,6 +12,8 @@ struct GateKeeper: Sendable {
   let clock: any SyncClock
   let metadataFolder: String
   let threads: ReaderThreads
+  /// What is looked for, for the receipt.
+  let rules: [String]
 
   /// A verdict on a run.
   struct Decision: Sendable {

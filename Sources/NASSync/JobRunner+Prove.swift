@@ -214,8 +214,9 @@ extension JobRunner {
       enqueuedAt: Date(timeIntervalSince1970: job.createdAt), verifiedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds),
       files: job.filesTotal, bytes: job.bytesTotal, excluded: snapshot.excluded.map(\.description),
       gate: Receipt.GatePart(
-        evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds), informing: decision.verdict.informing,
-        overridden: decision.verdict.overridden.map(\.finding), overrides: decision.verdict.overridden.map(\.overrideID).uniqued()),
+        evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds), rules: environment.gate.rules,
+        informing: decision.verdict.informing, overridden: decision.verdict.overridden.map(\.finding),
+        overrides: decision.verdict.activeOverrides),
       verification: Receipt.VerificationPart(
         evidence: proof.evidence, server: proof.proofs.values.count { $0.evidence == .server },
         store: proof.proofs.values.count { $0.evidence == .store }, readback: proof.proofs.values.count { $0.evidence == .readback }),
@@ -238,13 +239,5 @@ extension JobRunner {
         try await RunPublisher.readSmall(path, limit: limit, session: session)
       }
     } catch { throw StepFailure(error) }
-  }
-}
-
-extension Array where Element: Hashable {
-  /// The elements in order, each once.
-  func uniqued() -> [Element] {
-    var seen: Set<Element> = []
-    return filter { seen.insert($0).inserted }
   }
 }

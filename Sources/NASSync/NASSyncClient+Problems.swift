@@ -61,7 +61,7 @@ public struct CheckReport: Hashable, Sendable, Codable {
 extension NASSyncClient {
   /// Everything that wants a person, the longest-standing first.
   public func problems() async throws(SyncFailure) -> [Problem] {
-    let queue = try await queue()
+    guard let queue = try await queueIfPresent() else { return [] }
     var problems: [Problem] = []
     for outage in try await queue.outages() {
       problems.append(

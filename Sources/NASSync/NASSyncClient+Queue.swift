@@ -85,7 +85,7 @@ extension NASSyncClient {
   }
 
   /// The queue, where there is one already: a command that writes nothing must not make the file.
-  private func queueIfPresent() async throws(SyncFailure) -> SyncQueue? {
+  func queueIfPresent() async throws(SyncFailure) -> SyncQueue? {
     guard FileManager.default.fileExists(atPath: configuration.stateDirectory + "/queue.db") else { return nil }
     return try await queue()
   }

@@ -174,9 +174,17 @@ extension JobRunner {
     var evidence: Evidence?
     switch outcome {
     case .proven(let receipt): evidence = receipt.evidence
-    case .differs(let found): mismatches = found.map(IntegrityReport.Mismatch.init)
+    case .differs(let found):
+      mismatches = found.map(IntegrityReport.Mismatch.init)
+      evidence = try await usualEvidence()
     }
     return (mismatches + (try await compareDocuments(subject, layout: layout)), evidence)
+  }
+
+  /// How this destination's digests are got where a report has no proof to take it from.
+  private func usualEvidence() async throws(StepFailure) -> Evidence {
+    guard environment.verifyMethod != .readback else { return .readback }
+    do { return try await route.pool.hasher()?.evidence ?? .readback } catch { throw StepFailure(error) }
   }
 
   private func compareDocuments(

@@ -58,7 +58,8 @@ public actor NASSyncClient {
       gate: PreSyncGate(validator: validator),
       content: ContentScanSettings(
         extensions: configuration.gate.contentScanExtensions, maxBytes: UInt64(max(0, configuration.gate.contentScanMaxMiB)) << 20),
-      clock: clock, metadataFolder: configuration.metadataFolder, threads: readers)
+      clock: clock, metadataFolder: configuration.metadataFolder, threads: readers,
+      rules: validator is BuiltInValidator ? FindingClass.builtIn.map(\.rawValue) : [String(describing: type(of: validator))])
   }
 
   /// What happens, from now on. Each call gives a stream of its own, which ends when the client is closed.

@@ -1,4 +1,5 @@
 import Foundation
+import Gate
 import SyncModel
 
 /// `receipt.json`: who sent what when, which gate rules and overrides let it through, how it was proven.
@@ -34,16 +35,18 @@ struct Receipt: Hashable, Sendable, Codable {
 
   struct GatePart: Hashable, Sendable, Codable {
     let evaluatedAt: Date
+    /// The classes of finding that were looked for; of another validator, its name.
+    let rules: [String]
     /// Findings that inform only.
     let informing: [Finding]
     /// Hard findings that an override let through.
     let overridden: [Finding]
-    /// Ids of the overrides that did.
-    let overrides: [String]
+    /// The overrides that did, each once.
+    let overrides: [GateVerdict.UsedOverride]
 
     private enum CodingKeys: String, CodingKey {
       case evaluatedAt = "evaluated_at"
-      case informing, overridden, overrides
+      case rules, informing, overridden, overrides
     }
   }
 

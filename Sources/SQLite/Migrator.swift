@@ -28,25 +28,34 @@ package enum Migrator {
     }
   }
 
-  /// - Parameter applicationID: Stored in the file's header; a file that carries another one is refused unless it is empty.
-  package static func migrate(
+  /// Whether a file can be used, found out by reading alone: nothing of a file that is refused may be changed.
+  /// - Parameter applicationID: A file that carries another one is refused unless it is empty.
+  /// - Returns: The file's schema version.
+  @discardableResult
+  package static func inspect(
     _ connection: Connection, applicationID: Int32, migrations: [Migration]
-  ) throws(Refusal) {
+  ) throws(Refusal) -> Int64 {
     let newest = migrations.map(\.version).max() ?? 0
-    let found: (id: Int64, version: Int64)
+    let found: (id: Int64, version: Int64, tables: Int64)
     do {
       found = (
         try connection.first("PRAGMA application_id") { $0.integer(0) } ?? 0,
-        try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0
+        try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0,
+        try connection.first("SELECT count(*) FROM sqlite_schema") { $0.integer(0) } ?? 0
       )
     } catch { throw .sqlite(error) }
-    if found.id != Int64(applicationID) {
-      let tables: Int64
-      do { tables = try connection.first("SELECT count(*) FROM sqlite_schema") { $0.integer(0) } ?? 0 } catch { throw .sqlite(error) }
-      guard found.id == 0, tables == 0 else { throw .foreign(applicationID: found.id) }
-    }
+    guard found.id == Int64(applicationID) || (found.id == 0 && found.tables == 0) else { throw .foreign(applicationID: found.id) }
     guard found.version <= newest else { throw .newer(found: found.version, known: newest) }
-    for migration in migrations.sorted(by: { $0.version < $1.version }) where migration.version > found.version {
+    return found.version
+  }
+
+  /// Inspects the file and applies the migrations that it lacks.
+  /// - Parameter applicationID: Stored in the file's header.
+  package static func migrate(
+    _ connection: Connection, applicationID: Int32, migrations: [Migration]
+  ) throws(Refusal) {
+    let version = try inspect(connection, applicationID: applicationID, migrations: migrations)
+    for migration in migrations.sorted(by: { $0.version < $1.version }) where migration.version > version {
       try connection.immediately(
         { () throws(Refusal) in
           do throws(SQLiteError) {

@@ -51,6 +51,13 @@ public struct FindingClass: RawRepresentable, Hashable, Sendable, Codable, Custo
   /// A revocation of an override that the record does not have.
   public static let unknownOverride = FindingClass("unknown_override")
 
+  /// Every class that the built-in rules know.
+  public static let builtIn: [FindingClass] = [
+    .unresolvedPlaceholderToken, .leftoverJinjaMarker, .illegalFilesystemCharacter, .reservedFilesystemName, .modePrefixMismatch,
+    .nameNotUTF8, .pathTooLong, .caseCollision, .normalizationCollision, .symlinkEscapesRun, .specialFile, .unreadableFile,
+    .malformedRecord, .emptyRun, .changedAfterSync, .orphan, .missingRequiredField, .malformedYAMLFrontMatter, .emptyFile, .unknownOverride,
+  ]
+
   /// Classes that no override lets through: the gate could not know what it lets through.
   public static let withoutOverride: Set<FindingClass> = [.nameNotUTF8, .malformedRecord, .validatorFailed]
 }

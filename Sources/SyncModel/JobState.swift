@@ -13,7 +13,7 @@ public enum JobState: String, Hashable, Sendable, Codable, CaseIterable {
 }
 
 /// What happened to a job. `JobStateMachine` says what follows.
-public enum JobEvent: Hashable, Sendable {
+public enum JobEvent: Hashable, Sendable, CaseIterable {
   /// A worker took the job.
   case claimed
   /// Every component is on the NAS, under the staging folder.

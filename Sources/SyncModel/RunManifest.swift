@@ -2,6 +2,7 @@
 ///
 /// Format: one line a file, `<64 hex digits>  <name>\n`, sorted by the bytes of the path. Where the name has a newline, a carriage
 /// return or a backslash, the line starts with `\` and the name's are written `\n`, `\r` and `\\` (GNU coreutils, `md5sum` invocation).
+/// A file named `-` is written `./-`, because `sha256sum -c` takes a bare `-` for its standard input.
 public struct RunManifest: Hashable, Sendable {
   /// One file.
   public struct Entry: Hashable, Sendable {
@@ -54,6 +55,7 @@ public struct RunManifest: Hashable, Sendable {
           }
         }
       } else {
+        if entry.path.bytes == [0x2d] { text += [0x2e, 0x2f] }
         text += entry.path.bytes
       }
       text.append(0x0a)
@@ -69,7 +71,7 @@ public struct RunManifest: Hashable, Sendable {
     var number = 0
     var lines = text.split(separator: 0x0a, omittingEmptySubsequences: false)
     guard let tail = lines.popLast(), tail.isEmpty else {
-      throw Malformed(line: max(lines.count, 1), reason: "the last line has no end; the file is cut")
+      throw Malformed(line: lines.count + 1, reason: "the last line has no end; the file is cut")
     }
     for line in lines {
       number += 1

@@ -112,6 +112,10 @@ private func failure(_ body: () throws(SyncFailure) -> Void) -> SyncFailure.Kind
     #expect(caseName(error("lab/FLOW_01")) == "equipmentFolder")
     #expect(caseName(error("lab/FLOW_01/P")) == "folderOfRuns")
     #expect(caseName(error("lab/FLOW_01/P/Runs")) == "folderOfRuns")
+    try? tree.makeFolder("lab/FLOW_01/P/Runs/Run_1/sub/deeper")  // the expectation below fails where it could not be made
+    #expect(
+      error("lab/FLOW_01/P/Runs/Run_1/sub/deeper")
+        == .insideRun("\(tree.path)/lab/FLOW_01/P/Runs/Run_1/sub/deeper", run: "\(tree.path)/lab/FLOW_01/P/Runs/Run_1"))
     #expect(caseName(error("lab/FLOW_01/P/Runs/Run_9")) == "noSuchRun")
     #expect(caseName(error("lab/FLOW_01/P/file")) == "notAFolder")
   }

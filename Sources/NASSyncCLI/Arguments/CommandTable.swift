@@ -34,7 +34,7 @@ enum CommandTable {
       CommandSpec(
         name, usage: "[--equipment ID]", "validate the configuration and ask the NAS what it can do",
         details: "Connects to every destination, or to that of one equipment, and says what will work and what a person must mend.",
-        options: [equipment("only this instrument")])
+        options: [equipment("only this instrument")], exitCodes: [(.tryAgainLater, "the NAS does not answer")])
     case .gate:
       CommandSpec(
         name, usage: "RUN…", "look whether runs may be sent; nothing is written",
@@ -55,7 +55,9 @@ enum CommandTable {
         details:
           "Works until nothing is due. Beside a running service it shows that service's progress instead. Interrupted at any moment, it goes "
           + "on where it was when started again.",
-        exitCodes: [(.blocked, "the gate blocks something"), (.tryAgainLater, "something waits for a later try")])
+        exitCodes: [
+          (.blocked, "the gate blocks something"), (.tryAgainLater, "something waits for a later try, or the drain was interrupted"),
+        ])
     case .serve:
       CommandSpec(
         name, usage: "", "drain for as long as the workstation runs",
@@ -65,7 +67,7 @@ enum CommandTable {
       CommandSpec(
         name, usage: "[RUN] [--watch]", "the queue, or where one run stands",
         details: "A run that was never queued has the state `none`.", operands: [.optional("RUN", .folder)],
-        options: [OptionSpec(.watch, "keep showing it until interrupted")])
+        options: [OptionSpec(.watch, "keep showing it until interrupted; with --json the last state is printed then")])
     case .verify:
       CommandSpec(
         name, usage: "RUN… | --all  [--local-only]", "compare manifest, workstation and NAS, file by file",
@@ -74,7 +76,7 @@ enum CommandTable {
         options: [
           OptionSpec(.all, "every run that was published"),
           OptionSpec(.localOnly, "do not ask the NAS"),
-        ], exitCodes: [(.mismatch, "something differs"), (.tryAgainLater, "the NAS does not answer")])
+        ], exitCodes: [(.mismatch, "something differs")])
     case .problems:
       CommandSpec(
         name, usage: "", "everything that wants a person, with the next step",

@@ -19,6 +19,7 @@ enum HelpText {
     lines += columns(rows)
     lines += ["", "Options:"] + columns(CommandTable.globalOptions.map(row))
     lines += ["", "Exit codes:"] + columns(allExitCodes.map { (String($0.code.rawValue), $0.meaning) })
+    lines += ["Of several runs the most serious counts, in the order 2, 1, 4, 3, 75."]
     lines += ["", "`nassync COMMAND --help` says more about one of them."]
     return lines.joined(separator: "\n")
   }

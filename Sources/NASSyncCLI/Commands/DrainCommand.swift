@@ -68,7 +68,7 @@ struct DrainCommand: Sendable {
 
   private func show(_ report: DrainReport, _ console: Console) async {
     if report.elsewhere { await console.note("Another process is the worker of this queue; this one watched.") }
-    for run in report.failed + report.blocked + report.waiting { await console.complain(StatusText.trouble(run)) }
+    for run in report.failed + report.blocked + report.waiting { await console.complain(StatusText.trouble(run, console.names)) }
     await console.say(Self.summary(report))
   }
 

@@ -12,13 +12,13 @@ struct EnqueueCommand: Sendable {
     let events = client.events
     let remarks = Task {
       for await event in events {
-        if case .warning = event { await context.console.complain([EventText.line(event)]) }
+        if case .warning = event { await context.console.complain([EventText.line(event, context.console.names)]) }
       }
     }
     let code = await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
       try await asking { () async throws(SyncFailure) in try await client.enqueue(run, equipment: equipment, priority: priority) }
     } show: { handle in
-      let lines = Self.lines(handle, config: context.options.config)
+      let lines = Self.lines(handle, context.console.names, config: context.options.config)
       if handle.state == .blocked { await context.console.show(lines) } else { await context.console.say(lines) }
       return handle.state == .blocked ? .blocked : .done
     }
@@ -27,12 +27,12 @@ struct EnqueueCommand: Sendable {
     return code
   }
 
-  static func lines(_ handle: SyncJobHandle, config: String?) -> [String] {
-    let run = displayText(handle.runPath)
+  static func lines(_ handle: SyncJobHandle, _ names: RunNames, config: String?) -> [String] {
+    let run = names.shown(handle.runPath)
     switch handle.state {
     case .blocked:
       return ["BLOCKED: \(run)"] + FindingText.lines(handle.blockingFindings)
-        + FindingText.nextSteps(handle.blockingFindings, run: handle.runPath, config: config)
+        + FindingText.nextSteps(handle.blockingFindings, run: names.short(handle.runPath), config: config)
     case .queued where handle.unchanged:
       return ["unchanged: \(run) is \(handle.jobState?.rawValue ?? "queued") already (job \(handle.jobID))"]
     case .queued: return ["queued: \(run) (job \(handle.jobID))"]

@@ -9,19 +9,19 @@ struct GateCommand: Sendable {
       await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
         try await asking { () async throws(SyncFailure) in try await client.gate(run) }
       } show: { report in
-        let lines = Self.lines(report, config: context.options.config)
+        let lines = Self.lines(report, context.console.names, config: context.options.config)
         if report.verdict.isOpen { await context.console.say(lines) } else { await context.console.show(lines) }
         return report.verdict.isOpen ? .done : .blocked
       }
     }
   }
 
-  static func lines(_ report: GateReport, config: String?) -> [String] {
+  static func lines(_ report: GateReport, _ names: RunNames, config: String?) -> [String] {
     let verdict = report.verdict
     let size = "\(Quantities.count(report.files, "file")), \(Quantities.bytes(report.bytes))"
-    var lines = ["\(verdict.isOpen ? "open" : "BLOCKED"): \(displayText(report.runPath)) (\(report.equipmentID), \(size))"]
+    var lines = ["\(verdict.isOpen ? "open" : "BLOCKED"): \(names.shown(report.runPath)) (\(report.equipmentID), \(size))"]
     lines += FindingText.lines(verdict.blocking)
-    if !verdict.blocking.isEmpty { lines += FindingText.nextSteps(verdict.blocking, run: report.runPath, config: config) }
+    if !verdict.blocking.isEmpty { lines += FindingText.nextSteps(verdict.blocking, run: names.short(report.runPath), config: config) }
     if !verdict.overridden.isEmpty {
       lines.append("  Let pass by an override: \(Quantities.count(verdict.overridden.count, "finding"))")
       for used in verdict.activeOverrides {

@@ -11,17 +11,17 @@ struct RetryCommand: Sendable {
         return await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
           try await asking { () async throws(SyncFailure) in try await client.retry(run) }
         } show: { status in
-          await context.console.say([Self.line(status)])
+          await context.console.say([Self.line(status, context.console.names)])
           return .done
         }
       case .all:
         let moved = try await asking { () async throws(SyncFailure) in try await client.retryAllFailed() }
-        await context.console.say(moved.isEmpty ? ["No run has failed."] : moved.map(Self.line))
+        await context.console.say(moved.isEmpty ? ["No run has failed."] : moved.map { Self.line($0, context.console.names) })
         await context.console.document(moved)
         return .done
       }
     }
   }
 
-  private static func line(_ status: RunStatus) -> String { "queued again: \(displayText(status.runPath))" }
+  private static func line(_ status: RunStatus, _ names: RunNames) -> String { "queued again: \(names.shown(status.runPath))" }
 }

@@ -61,7 +61,7 @@ private struct ServiceLog: Sendable {
       } else if let job = Self.job(of: event) {
         spoken[job] = nil
       }
-      await write(EventText.line(event), weight: weight)
+      await write(EventText.line(event, .whole), weight: weight)
     }
   }
 

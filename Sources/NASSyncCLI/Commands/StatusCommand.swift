@@ -8,7 +8,7 @@ struct StatusCommand: Sendable {
   func run(in context: CommandContext) async throws(CommandFailure) -> ExitCode {
     try await context.withClient { (client) async throws(CommandFailure) in
       let answer = watch ? try await keepShowing(client, context) : try await look(client)
-      if !watch { await context.console.show(lines(answer, width: context.console.output.width)) }
+      if !watch { await context.console.show(lines(answer, context.console.names, width: context.console.output.width)) }
       if run != nil, let only = answer.first { await context.console.document(only) } else { await context.console.document(answer) }
       return .done
     }
@@ -20,8 +20,8 @@ struct StatusCommand: Sendable {
     }
   }
 
-  private func lines(_ runs: [RunStatus], width: Int?) -> [String] {
-    if run != nil, let only = runs.first { StatusText.details(only) } else { StatusText.table(runs, width: width) }
+  private func lines(_ runs: [RunStatus], _ names: RunNames, width: Int?) -> [String] {
+    if run != nil, let only = runs.first { StatusText.details(only) } else { StatusText.table(runs, names: names, width: width) }
   }
 
   /// Shows the state as it changes until interrupted, or until nobody reads any more. With `--json` the changes go nowhere and the last
@@ -53,10 +53,10 @@ struct StatusCommand: Sendable {
     for await _ in ticks {
       let runs = try await look(client)
       if onScreen {
-        await console.redraw { terminal in lines(runs, width: terminal.width.map { $0 - 1 }) }
+        await console.redraw { terminal in lines(runs, console.names, width: terminal.width.map { $0 - 1 }) }
       } else if runs != shown {
         if shown != nil { await console.show([""]) }
-        await console.show(lines(runs, width: nil))
+        await console.show(lines(runs, console.names, width: nil))
       }
       shown = runs
       if await console.readerIsGone { break }

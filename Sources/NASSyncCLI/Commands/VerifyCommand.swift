@@ -24,7 +24,7 @@ struct VerifyCommand: Sendable {
         let report = try await asking { () async throws(SyncFailure) in try await client.verify(run, localOnly: localOnly) }
         return Timed(report: report, seconds: Double(clock.monotonicNanoseconds &- start) / 1e9)
       } show: { timed in
-        let lines = Self.lines(timed.report, seconds: timed.seconds)
+        let lines = Self.lines(timed.report, context.console.names, seconds: timed.seconds)
         if timed.report.ok { await context.console.say(lines) } else { await context.console.show(lines) }
         return Self.exitCode(timed.report)
       }
@@ -40,10 +40,10 @@ struct VerifyCommand: Sendable {
 
   static func exitCode(_ report: IntegrityReport) -> ExitCode { report.ok && report.mismatches.isEmpty ? .done : .mismatch }
 
-  static func lines(_ report: IntegrityReport, seconds: Double) -> [String] {
-    let run = displayText(report.runPath)
+  static func lines(_ report: IntegrityReport, _ names: RunNames, seconds: Double) -> [String] {
+    let run = names.shown(report.runPath)
     let amount = "\(Quantities.count(report.filesChecked, "file")), \(Quantities.bytes(report.bytesChecked))"
-    let how = report.evidence.map { ", NAS by \($0.rawValue)" } ?? ", this workstation only"
+    let how = report.remotePath == nil ? ", this workstation only" : report.evidence.map { ", NAS by \($0.rawValue)" } ?? ""
     guard exitCode(report) == .mismatch else { return ["whole: \(run) (\(amount)\(how), \(Quantities.duration(seconds)))"] }
     var lines = ["NOT WHOLE: \(run) (\(amount)\(how))"]
     if let remote = report.remotePath { lines.append("  on the NAS: \(displayText(remote))") }

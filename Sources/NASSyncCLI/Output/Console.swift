@@ -15,6 +15,8 @@ actor Console {
   nonisolated let draws: Bool
   /// Whether standard output can be drawn on from its top.
   nonisolated let redraws: Bool
+  /// How runs are called.
+  nonisolated let names: RunNames
   private let environment: [String: String]
   private let executor = ThreadExecutor(name: "console")
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -25,8 +27,9 @@ actor Console {
   /// Whether a progress line stands on the terminal.
   private var transient = false
 
-  init(options: GlobalOptions, environment: [String: String]) {
+  init(options: GlobalOptions, environment: [String: String], currentDirectory: String) {
     self.options = options
+    names = RunNames(seenFrom: currentDirectory)
     self.environment = environment
     output = Terminal(descriptor: 1, environment: environment)
     errors = Terminal(descriptor: 2, environment: environment)

@@ -15,22 +15,22 @@ enum EventText {
   }
 
   /// One line without control characters.
-  static func line(_ event: SyncEvent) -> String {
+  static func line(_ event: SyncEvent, _ names: RunNames) -> String {
     switch event {
-    case .enqueued(let handle): "\(displayText(handle.runPath)): queued"
-    case .blocked(let run, let findings): "\(displayText(run)): blocked by the gate, \(FindingText.summary(findings))"
-    case .stateChanged(_, let run, let from, let to): "\(displayText(run)): \(words(from, to))"
+    case .enqueued(let handle): "\(names.shown(handle.runPath)): queued"
+    case .blocked(let run, let findings): "\(names.shown(run)): blocked by the gate, \(FindingText.summary(findings))"
+    case .stateChanged(_, let run, let from, let to): "\(names.shown(run)): \(words(from, to))"
     case .progress(let progress):
-      "\(displayText(progress.runPath)): \(Quantities.bytes(progress.bytesSent)) of \(Quantities.bytes(progress.bytesTotal)), "
+      "\(names.shown(progress.runPath)): \(Quantities.bytes(progress.bytesSent)) of \(Quantities.bytes(progress.bytesTotal)), "
         + "\(Quantities.grouped(progress.filesDone)) of \(Quantities.count(progress.filesTotal, "file")) on the NAS"
     case .verifying(_, let run, let proven, let total):
-      "\(displayText(run)): \(Quantities.grouped(proven)) of \(Quantities.count(total, "file")) proven"
+      "\(names.shown(run)): \(Quantities.grouped(proven)) of \(Quantities.count(total, "file")) proven"
     case .failed(_, let run, let failure, let next):
-      "\(displayText(run)): \(sentences(failure))"
+      "\(names.shown(run)): \(sentences(failure))"
         + (next.map { " Tried again after \(Moment.local(Date(timeIntervalSince1970: $0)))." } ?? "")
     case .outage(let destination, let failure): "\(displayText(destination)) does not answer: \(sentences(failure))"
     case .recovered(let destination): "\(displayText(destination)) answers again"
-    case .warning(let run, let message): (run.map { displayText($0) + ": " } ?? "") + displayText(message)
+    case .warning(let run, let message): (run.map { names.shown($0) + ": " } ?? "") + displayText(message)
     }
   }
 

@@ -22,10 +22,10 @@ struct ProgressDisplay: Sendable {
       switch EventText.weight(of: event) {
       case .progress: await draw(now: false)
       case .change:
-        await console.note(EventText.line(event))
+        await console.note(EventText.line(event, console.names))
         await draw(now: true)
       case .trouble:
-        await console.complain([EventText.line(event)])
+        await console.complain([EventText.line(event, console.names)])
         await draw(now: true)
       }
     }

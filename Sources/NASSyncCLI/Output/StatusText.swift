@@ -3,7 +3,7 @@ import NASSync
 /// Where runs stand, for people.
 enum StatusText {
   /// A row a run.
-  static func table(_ runs: [RunStatus], width: Int?) -> [String] {
+  static func table(_ runs: [RunStatus], names: RunNames, width: Int?) -> [String] {
     guard !runs.isEmpty else { return ["The queue is empty."] }
     var table = TextTable([
       .init("STATE"), .init("RUN", shrinks: true), .init("FILES", .right), .init("SIZE", .right), .init("SENT", .right),
@@ -11,7 +11,8 @@ enum StatusText {
     ])
     for run in runs {
       table.add([
-        run.state.name, run.runPath, Quantities.grouped(run.filesTotal), Quantities.bytes(run.bytesTotal), sent(run), remark(run),
+        run.state.name, names.short(run.runPath), Quantities.grouped(run.filesTotal), Quantities.bytes(run.bytesTotal), sent(run),
+        remark(run),
       ])
     }
     return table.lines(width: width)
@@ -40,8 +41,8 @@ enum StatusText {
   }
 
   /// A run that needs a person or time: what is wrong, and what to do.
-  static func trouble(_ run: RunStatus) -> [String] {
-    var lines = ["\(run.state == .job(.failed) ? "failed" : "waiting"): \(displayText(run.runPath))"]
+  static func trouble(_ run: RunStatus, _ names: RunNames) -> [String] {
+    var lines = ["\(run.state == .job(.failed) ? "failed" : "waiting"): \(names.shown(run.runPath))"]
     if let error = run.lastError {
       lines.append("  \(displayText(error.message)) (\(error.kind.rawValue))")
       lines.append("  \(displayText(error.hint))")

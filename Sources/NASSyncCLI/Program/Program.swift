@@ -6,6 +6,7 @@ import NASSync
 public enum Program {
   /// Runs the command that the process was started with, and exits. Never returns: the main thread waits for signals meanwhile.
   public static func main() -> Never {
+    openStandardStreams()
     // Before anything that may start a thread.
     let signals = SignalWatch()
     let environment = ProcessInfo.processInfo.environment
@@ -19,6 +20,15 @@ public enum Program {
     signals.run()
   }
 
+  /// A stream that was closed by whoever started the program would be given to the next file that is opened: the queue, and what is meant
+  /// for a terminal would be written into it.
+  private static func openStandardStreams() {
+    for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
+      // The lowest free number is the one that is missing.
+      _ = open("/dev/null", O_RDWR)
+    }
+  }
+
   private static func run(
     words: () throws(UsageError) -> [String], environment: [String: String], currentDirectory: String, signals: SignalWatch
   ) async -> ExitCode {
@@ -26,7 +36,7 @@ public enum Program {
     do throws(UsageError) {
       typed = try words()
       let parsed = try Arguments.parse(typed)
-      let console = Console(options: parsed.options, environment: environment)
+      let console = Console(options: parsed.options, environment: environment, currentDirectory: currentDirectory)
       let context = CommandContext(
         options: parsed.options, environment: environment, currentDirectory: currentDirectory, console: console, signals: signals)
       let code = await run(parsed.command, context)
@@ -34,7 +44,7 @@ public enum Program {
     } catch {
       // The options are not known, but whoever asked for JSON gets it.
       let options = GlobalOptions(json: typed.prefix { $0 != "--" }.contains("--json"))
-      let console = Console(options: options, environment: environment)
+      let console = Console(options: options, environment: environment, currentDirectory: currentDirectory)
       let failure = CommandFailure(error)
       await console.report(failure)
       return await console.finish(failure.exit)

@@ -23,11 +23,14 @@ package enum StopSignal: Int32, Hashable, Sendable, CaseIterable {
 /// A command that does not listen ends by the signal as any program does. The second request to stop ends also one that listens: the queue
 /// survives that.
 package final class SignalWatch: Sendable {
+  /// Those that whoever started the program did not have ignored, as `nohup` and background jobs of scripts do.
+  private let taken: [StopSignal]
   private let listener = Mutex<AsyncStream<StopSignal>.Continuation?>(nil)
 
   /// Blocks the signals in the calling thread and in those it will start. Call it on the main thread, before there is any other.
   package init() {
-    var signals = Self.signals
+    taken = StopSignal.allCases.filter { !Self.isIgnored($0) }
+    var signals = Self.set(of: taken)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     // A reader that went away is an error of `write`, which the console knows how to take; sockets likewise.
     signal(SIGPIPE, SIG_IGN)
@@ -49,9 +52,14 @@ package final class SignalWatch: Sendable {
 
   /// Waits for signals for ever. On the main thread.
   func run() -> Never {
-    var signals = Self.signals
+    var signals = Self.set(of: taken)
     var stopping = false
     while true {
+      // Nothing to wait for would be an error of `sigwait`, again and again.
+      guard !taken.isEmpty else {
+        pause()
+        continue
+      }
       var number: Int32 = 0
       guard sigwait(&signals, &number) == 0, let signal = StopSignal(rawValue: number) else { continue }
       let continuation = listener.withLock { $0 }
@@ -72,10 +80,16 @@ package final class SignalWatch: Sendable {
     _exit(128 + number)
   }
 
-  private static var signals: sigset_t {
+  private static func isIgnored(_ signal: StopSignal) -> Bool {
+    var action = sigaction()
+    guard sigaction(signal.rawValue, nil, &action) == 0 else { return false }
+    return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
+  }
+
+  private static func set(of signals: [StopSignal]) -> sigset_t {
     var set = sigset_t()
     sigemptyset(&set)
-    for signal in StopSignal.allCases { sigaddset(&set, signal.rawValue) }
+    for signal in signals { sigaddset(&set, signal.rawValue) }
     return set
   }
 }

@@ -1,0 +1,118 @@
+import SQLite
+import SyncModel
+
+extension SyncQueue {
+  /// The statements of a claim. Their conditions repeat those of the index `job_due` word by word, else the planner does not use it.
+  enum ClaimStatement {
+    /// The states that a worker takes up.
+    static let states = [JobState.awaitingVerify, .queued]
+
+    private static func waits(in state: JobState) -> String { "claimed_by IS NULL AND state = '\(state.rawValue)'" }
+
+    /// The instruments with a waiting job: one step in the index an instrument, however many jobs it has.
+    static func equipments(in state: JobState) -> String {
+      """
+      WITH RECURSIVE waiting (id) AS (
+        SELECT min(equipment_id) FROM job WHERE \(waits(in: state))
+        UNION ALL
+        SELECT (SELECT min(equipment_id) FROM job WHERE \(waits(in: state)) AND equipment_id > waiting.id) FROM waiting
+        WHERE waiting.id IS NOT NULL)
+      SELECT id FROM waiting WHERE id IS NOT NULL
+      """
+    }
+
+    /// An instrument's first due job. ?1: the instrument, ?2: now, ?3 and on: destinations that are left out.
+    static func due(in state: JobState, excluding count: Int) -> String {
+      let places = (0..<count).map { "?\($0 + 3)" }.joined(separator: ", ")
+      return """
+        SELECT number, priority FROM job
+        WHERE \(waits(in: state)) AND equipment_id = ?1 AND coalesce(next_attempt_at, 0) <= ?2 AND destination NOT IN (\(places))
+        ORDER BY priority DESC, number LIMIT 1
+        """
+    }
+
+    static let backlog = """
+      SELECT count(*), coalesce(sum(claimed_by IS NOT NULL OR coalesce(next_attempt_at, 0) <= ?1), 0), min(next_attempt_at) FROM job
+      WHERE state IN ('queued', 'running', 'awaiting_verify')
+      """
+  }
+
+  /// Claims the next job that is due, by compare-and-set; nil where none is.
+  ///
+  /// Instruments take turns: of those with a due job, the one with the fewest jobs in flight comes first, so that one instrument's backlog
+  /// does not hold up another's run. Within one instrument: priority, then order of arrival. A QUEUED job becomes RUNNING; an
+  /// AWAITING_VERIFY one keeps its state and is marked as held.
+  package func claimNext(
+    worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = []
+  ) throws(SyncFailure) -> JobRow? {
+    let now = clock.wallSeconds
+    // A look without the lock first: an idle worker must not write.
+    let candidate = try read { (connection) throws(SQLiteError) in
+      try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded)
+    }
+    guard candidate != nil else { return nil }
+    return try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        guard let due = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded) else { return nil }
+        let next: JobState = due.state == .queued ? .running : .awaitingVerify
+        let changed = try connection.run(
+          """
+          UPDATE job SET state = ?2, claimed_by = ?3, updated_at = ?4, next_attempt_at = NULL
+          WHERE number = ?1 AND state = ?5 AND claimed_by IS NULL
+          """,
+          [.integer(due.number), .text(next.rawValue), .text(worker), .real(now), .text(due.state.rawValue)])
+        guard changed == 1 else { return nil }
+        let job = try connection.first(
+          "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(due.number)], RowCoding.job)
+        try Self.note(
+          connection, job: due.number, at: now, event: "claimed", from: due.state, to: next, detail: "attempt \((job?.attempts ?? 0) + 1)")
+        return job
+      } catch { throw .sqlite(error) }
+    }
+  }
+
+  private struct Due {
+    let number: Int64
+    let priority: Int64
+    let state: JobState
+    /// How many jobs of its instrument are in flight.
+    let load: Int
+
+    func goesBefore(_ other: Due) -> Bool {
+      if load != other.load { return load < other.load }
+      if priority != other.priority { return priority > other.priority }
+      return number < other.number
+    }
+  }
+
+  private static func dueJob(
+    _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>
+  ) throws(SQLiteError) -> Due? {
+    let destinations = excluded.sorted().map { Value.text($0) }
+    var best: Due?
+    for state in ClaimStatement.states {
+      for equipment in try connection.query(ClaimStatement.equipments(in: state), [], { $0.text(0) }) {
+        let load = inFlight[equipment] ?? 0
+        let due = try connection.first(
+          ClaimStatement.due(in: state, excluding: destinations.count), [.text(equipment), .real(now)] + destinations
+        ) { Due(number: $0.integer(0), priority: $0.integer(1), state: state, load: load) }
+        guard let due else { continue }
+        if let current = best, !due.goesBefore(current) { continue }
+        best = due
+      }
+    }
+    return best
+  }
+
+  /// How many jobs are active, and when the next of them is due: nil where one is due now or in flight, or none is active.
+  package func backlog() throws(SyncFailure) -> (active: Int, due: Int, nextAt: Double?) {
+    let now = clock.wallSeconds
+    return try read { (connection) throws(SQLiteError) in
+      let found = try connection.first(ClaimStatement.backlog, [.real(now)]) {
+        (active: Int($0.integer(0)), due: Int($0.integer(1)), nextAt: $0.optionalReal(2))
+      }
+      guard let found else { return (0, 0, nil) }
+      return (found.active, found.due, found.due > 0 ? nil : found.nextAt)
+    }
+  }
+}
