@@ -82,6 +82,9 @@ import Testing
       try await lab.published(client, run)
       #expect(!lab.exists(lab.remote(run) + "/.exlab-wizard/creation.json"))
       #expect(!lab.exists(run + "/.exlab-wizard/creation.json"))
+      // What this program wrote into the run is no change of the run.
+      #expect(try await client.enqueue(run).unchanged)
+      #expect(try await client.forceVerify(run).ok)
       #expect(try await lab.checksumsHold(in: run))
       await client.close()
     }
@@ -129,7 +132,7 @@ import Testing
         #expect(report.ok, "\(report.mismatches)")
       }
       let overridden = try lab.json(lab.remote(odd) + "/.exlab-wizard/receipt.json")["gate"] as? [String: Any]
-      #expect((overridden?["overrides"] as? [String])?.count == 2)
+      #expect((overridden?["overrides"] as? [[String: Any]])?.count == 2)
       let found = try await runProcess(["find", lab.folder, lab.server.rootFolder, lab.server.folder.path, "-name", "pwned"])
       #expect(found.text.isEmpty)
       await client.close()
