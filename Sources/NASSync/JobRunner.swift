@@ -53,6 +53,8 @@ struct JobRunner: Sendable {
     guard decision.verdict.isOpen else {
       throw StepFailure(Self.blocked(job, decision.verdict), findings: decision.verdict.blocking)
     }
+    // An enqueue that was refused meanwhile is settled by this: the gate lets the run through now.
+    try await queued { () async throws(SyncFailure) in try await environment.queue.clearBlocked(runPath: job.runPath) }
     let registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     let difference = snapshot.difference(from: snapshot.replacingEntries(registered.map(\.entry)))
     if !difference.isEmpty {

@@ -56,7 +56,6 @@ extension NASSyncClient {
     case .failed:
       try await queue.clearBlocked(runPath: job.runPath)
       let moved = try await requeue(job, queue: queue)
-      warn(await gateKeeper.setSyncStatus(.pending, runPath: job.runPath), run: job.runPath)
       let handle = Self.handle(moved, unchanged: false)
       hub.send(.enqueued(handle))
       return handle
@@ -139,6 +138,7 @@ extension NASSyncClient {
     change.frozen = false
     let moved = try await queue.transition(job, on: .retried, worker: nil, change: change, detail: "asked for by \(Self.identity.user)")
     hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .failed, to: .queued))
+    warn(await gateKeeper.setSyncStatus(.pending, runPath: job.runPath), run: job.runPath)
     return moved
   }
 

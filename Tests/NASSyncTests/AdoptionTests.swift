@@ -1,0 +1,134 @@
+import Foundation
+import NASSync
+import TestSupport
+import Testing
+
+/// Runs that are on the NAS already.
+@Suite(.serialized) struct AdoptionTests {
+  @Test func anEqualRunIsAdoptedWithoutAByte() async throws {
+    try await LabFixture.with { lab in
+      let first = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["data.fcs": noise(5000), "large.bin": noise(400_000), "sub/x": [1]])
+      try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "sub/x")
+      try await lab.published(first, run)
+      await first.close()
+
+      let plan = FaultPlan()
+      let second = lab.client(plan, configuration: lab.configuration(state: "other"))
+      try await lab.published(second, run)
+      #expect(plan.bytesSent == 0)
+      #expect(!plan.calls.contains { $0.name == "makeSymlink" })
+      let status = try await second.status(of: run)
+      #expect(status.filesDone == 3 && status.bytesSent == 405_001)
+      #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      #expect(try await lab.checksumsHold(in: lab.remote(run)))
+      #expect(try await second.forceVerify(run).ok)
+      await second.close()
+    }
+  }
+
+  @Test func whatIsMissingIsAdded() async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(200), "sub/c.dat": noise(300)])
+      let remote = lab.remote(run)
+      // Somebody copied a part of it by hand: no manifest there.
+      try lab.write(noise(100), to: remote + "/a.dat")
+      let plan = FaultPlan()
+      let client = lab.client(plan)
+      try await lab.published(client, run)
+      #expect(plan.timesSent("a.dat") == 0 && plan.timesSent("b.dat") == 1 && plan.timesSent("c.dat") == 1)
+      #expect(try await lab.sameTree(run, remote))
+      #expect(try await lab.checksumsHold(in: remote))
+      #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      await client.close()
+    }
+  }
+
+  @Test(arguments: ["content", "size", "kind", "link"]) func aDifferingRunIsAConflictAndNothingIsOverwritten(how: String) async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(200)])
+      let remote = lab.remote(run)
+      try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "a.dat")
+      switch how {
+      case "content": try lab.write(noise(100, seed: 9), to: remote + "/a.dat")
+      case "size": try lab.write(noise(99), to: remote + "/a.dat")
+      case "kind": try FileManager.default.createDirectory(atPath: remote + "/a.dat", withIntermediateDirectories: true)
+      default:
+        try FileManager.default.createDirectory(atPath: remote, withIntermediateDirectories: true)
+        try FileManager.default.createSymbolicLink(atPath: remote + "/link", withDestinationPath: "b.dat")
+      }
+      let before = try await runProcess(["sh", "-c", "cd \"$1\" && find . -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
+      let plan = FaultPlan()
+      let client = lab.client(plan)
+      try await client.enqueue(run)
+      let status = try await lab.settle(client, run)
+      #expect(status.state == .job(.failed))
+      #expect(status.lastError?.kind == .remoteConflict && status.lastError?.retry == false)
+      #expect(status.lastError?.message.contains(how == "link" ? "link" : "a.dat") == true)
+      #expect(plan.bytesSent == 0)
+      let after = try await runProcess(["sh", "-c", "cd \"$1\" && find . -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
+      #expect(before == after)
+      #expect(try lab.syncStatus(run) == "failed")
+
+      // Moved away there, the run goes through.
+      try FileManager.default.removeItem(atPath: remote)
+      try await client.retry(run)
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      await client.close()
+    }
+  }
+
+  @Test func newFilesMakeANewGenerationAndChangedOnesAreBlocked() async throws {
+    try await LabFixture.with { lab in
+      let plan = FaultPlan()
+      let client = lab.client(plan)
+      let run = try lab.makeRun(files: ["a.dat": noise(100)])
+      let first = try await client.enqueue(run)
+      #expect(!first.unchanged)
+      let waiting = try await client.enqueue(run)
+      #expect(waiting.unchanged && waiting.jobID == first.jobID && waiting.jobState == .queued)
+      #expect(try await lab.settle(client, run).generation == 1)
+      let again = try await client.enqueue(run)
+      #expect(again.unchanged && again.jobID == first.jobID && again.jobState == .verified)
+      #expect(try lab.syncStatus(run) == "synced")
+
+      try lab.write(noise(300), to: run + "/late/b.dat")
+      let next = try await client.enqueue(run)
+      #expect(!next.unchanged && next.jobID != first.jobID)
+      let status = try await lab.settle(client, run)
+      #expect(status.state == .job(.verified) && status.generation == 2, "\(String(describing: status.lastError))")
+      #expect(plan.timesSent("a.dat") == 1 && plan.timesSent("b.dat") == 1)
+      let manifest = String(decoding: try lab.bytes(lab.remote(run) + "/.exlab-wizard/checksums.sha256"), as: UTF8.self)
+      #expect(manifest.contains("  a.dat\n") && manifest.contains("  late/b.dat\n"))
+      #expect(try await lab.checksumsHold(in: lab.remote(run)))
+      #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+
+      try lab.flip(run + "/a.dat")
+      let blocked = try await client.enqueue(run)
+      #expect(blocked.state == .blocked)
+      #expect(blocked.blockingFindings.map(\.problemClass) == [.changedAfterSync])
+      #expect(blocked.blockingFindings.first?.path == "a.dat")
+      #expect(try lab.bytes(lab.remote(run) + "/a.dat") == noise(100))
+      #expect(try await client.status(of: run).state == .job(.verified))
+      await client.close()
+    }
+  }
+
+  @Test func whatIsGoneHereStaysInTheManifestThere() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(50)])
+      try await lab.published(client, run)
+      try FileManager.default.removeItem(atPath: run + "/b.dat")
+      try lab.write([1], to: run + "/c.dat")
+      try await lab.published(client, run)
+      let manifest = String(decoding: try lab.bytes(lab.remote(run) + "/.exlab-wizard/checksums.sha256"), as: UTF8.self)
+      for name in ["a.dat", "b.dat", "c.dat"] { #expect(manifest.contains("  \(name)\n")) }
+      #expect(try await lab.checksumsHold(in: lab.remote(run)))
+      let report = try await client.forceVerify(run)
+      #expect(report.mismatches.map { "\($0.place) \($0.problem) \($0.path)" } == ["local missing b.dat"])
+      await client.close()
+    }
+  }
+}

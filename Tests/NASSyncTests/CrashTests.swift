@@ -1,0 +1,127 @@
+import Foundation
+import NASSync
+import Synchronization
+import TestSupport
+import Testing
+import Transport
+
+/// The process dies at every call that it makes on the NAS, in turn, just before the call and just after it; what it leaves is the queue file as
+/// it was at that moment and the NAS as it was at that moment. A fresh process must bring the run to its end from there.
+@Suite struct CrashTests {
+  /// Where the process dies.
+  struct Death: Sendable, CustomStringConvertible {
+    let call: Int
+    let afterwards: Bool
+    var description: String { "\(afterwards ? "after" : "before") call \(call)" }
+  }
+
+  static let files: [String: [UInt8]] = [
+    "data.fcs": noise(3000), "sub/notes.txt": Array("fine\n".utf8), "sub/deep/large.bin": noise(270_000, seed: 2), "empty.dat": [],
+  ]
+
+  @Test func aFirstTransferSurvivesDeathAtEveryCall() async throws {
+    try await sweep(at: { _ in true }) { lab, run, _ in _ = try makeRun(lab, run) }
+  }
+
+  /// Here the run is there already and is added to file by file; sending and proving are the same as above.
+  @Test func aSecondGenerationSurvivesDeathWhileItIsPublished() async throws {
+    let publishing: Set<String> = ["publish", "replace", "removeTree", "setModified", "makeSymlink", "syncFileSystem"]
+    try await sweep(at: { publishing.contains($0.name) }) { lab, run, client in
+      let path = try makeRun(lab, run)
+      try await lab.published(client, path)
+      try lab.write([8], to: path + "/late/more.bin")
+      try lab.write([7], to: path + "/sub/more.txt")
+    }
+  }
+
+  private func makeRun(_ lab: LabFixture, _ project: String) throws -> String {
+    let run = try lab.makeRun(project: project, files: Self.files)
+    try FileManager.default.createDirectory(atPath: run + "/nothing", withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "sub/notes.txt")
+    return run
+  }
+
+  /// - Parameter interesting: At which calls to die.
+  private func sweep(
+    at interesting: @Sendable (FaultPlan.Call) -> Bool,
+    _ prepare: @escaping @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
+  ) async throws {
+    try await LabFixture.with(backoff: [0.1, 0.1, 0.1]) { lab in
+      let destination = LentDestination(lab.realDriver)
+      try await destination.open()
+      let calls = try await attempt(nil, lab, destination, prepare)
+      let chosen = calls.filter(interesting)
+      #expect(chosen.count >= 8)
+      // Dying after a call that only looks is dying before the next one.
+      let looking: Set<String> = ["entry", "list", "download", "symlinkTarget", "digests", "connect", "makeHasher"]
+      let deaths = chosen.flatMap { call in
+        [Death(call: call.number, afterwards: false)] + (looking.contains(call.name) ? [] : [Death(call: call.number, afterwards: true)])
+      }
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        var next = deaths.makeIterator()
+        for _ in 0..<4 {
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, prepare) } }
+        }
+        while try await group.next() != nil {
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, prepare) } }
+        }
+      }
+      await destination.close()
+    }
+  }
+
+  /// - Returns: The calls that the doomed client made.
+  private func attempt(
+    _ death: Death?, _ lab: LabFixture, _ destination: LentDestination,
+    _ prepare: @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
+  ) async throws -> [FaultPlan.Call] {
+    let project = death.map { "P\($0.call)\($0.afterwards ? "a" : "b")" } ?? "Whole"
+    let first = lab.configuration(state: "first-\(project)")
+    let second = lab.configuration(state: "second-\(project)")
+    let untouched = await destination.driver(FaultPlan())
+    let preparing = NASSyncClient(configuration: first, driver: { _ in untouched })
+    try await prepare(lab, project, preparing)
+    let run = "\(lab.lab)/CYTOMETER_01/\(project)/Runs/Run_2026-11-20T10-00"
+    try await preparing.enqueue(run)
+    await preparing.close()
+
+    let dead = Mutex(false)
+    @Sendable func die(_ call: FaultPlan.Call, afterwards: Bool) async throws(TransportError) {
+      if dead.withLock({ $0 }) { throw FaultPlan.lost }
+      guard let death, call.number == death.call, death.afterwards == afterwards else { return }
+      dead.withLock { $0 = true }
+      do { try await copyQueue(first.stateDirectory, second.stateDirectory) } catch { Issue.record(error) }
+      throw FaultPlan.lost
+    }
+    let plan = FaultPlan(
+      before: { call throws(TransportError) in try await die(call, afterwards: false) },
+      after: { call throws(TransportError) in try await die(call, afterwards: true) })
+    let doomedDriver = await destination.driver(plan)
+    let doomed = NASSyncClient(configuration: first, driver: { _ in doomedDriver })
+    _ = try await doomed.drain()
+    let calls = plan.calls
+    await doomed.close()
+
+    let died = dead.withLock { $0 }
+    let fresh = NASSyncClient(configuration: died ? second : first, driver: { _ in untouched })
+    let status = try await lab.settle(fresh, run)
+    let name = death.map(\.description) ?? "alive"
+    let where_ = calls.dropFirst((death?.call ?? 1) - 1).first.map(\.description) ?? "not reached"
+    #expect(status.state == .job(.verified), "\(name) (\(where_)): \(String(describing: status.lastError))")
+    #expect(try await lab.checksumsHold(in: lab.remote(run)), "\(name) (\(where_))")
+    #expect(try await lab.sameTree(run, lab.remote(run)), "\(name) (\(where_))")
+    #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"], "\(name) (\(where_))")
+    #expect(try lab.syncStatus(run) == "synced")
+    let history = try await fresh.history(of: run)
+    #expect(!history.contains { $0.event == "digest_mismatch" }, "\(name) (\(where_))")
+    await fresh.close()
+    return calls
+  }
+
+  /// By another process: this one would drop SQLite's locks by closing the file.
+  private func copyQueue(_ from: String, _ to: String) async throws {
+    let script = "mkdir \"$2\" && cp \"$1\"/queue.db \"$2\" && { [ ! -e \"$1\"/queue.db-wal ] || cp \"$1\"/queue.db-wal \"$2\"; }"
+    let copied = try await runProcess(["sh", "-c", script, "sh", from, to])
+    guard copied.status == 0 else { throw TemporaryFolder.Failure("cp: \(copied.errorText)") }
+  }
+}

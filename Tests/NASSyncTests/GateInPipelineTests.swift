@@ -1,0 +1,92 @@
+import Foundation
+import NASSync
+import TestSupport
+import Testing
+
+/// The gate's place in the pipeline.
+@Suite(.serialized) struct GateInPipelineTests {
+  @Test func aBlockedRunIsToldAndAnOverrideLetsItPass() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["<sample>.fcs": [1]])
+      let handle = try await client.enqueue(run)
+      #expect(handle.state == .blocked && handle.jobID.isEmpty && handle.jobState == nil)
+      #expect(handle.blockingFindings.contains { $0.problemClass == .unresolvedPlaceholderToken && $0.path == "<sample>.fcs" })
+      #expect(try lab.syncStatus(run) == "blocked_by_validation")
+      #expect(try await client.status(of: run).state == .none)
+      let problem = try #require(try await client.problems().first)
+      #expect(problem.problemClass == "blocked_by_gate" && problem.runPath == run && !problem.nextStep.isEmpty)
+      #expect(try await client.drain().done.isEmpty)
+      #expect(!lab.exists(lab.remote(run)))
+
+      let one = try await client.addOverride(run, problemClass: .unresolvedPlaceholderToken, reason: "kept as it is")
+      let two = try await client.addOverride(run, problemClass: .illegalFilesystemCharacter, reason: "kept as it is", path: "<sample>.fcs")
+      #expect(try await client.enqueue(run).state == .queued)
+      #expect(try lab.syncStatus(run) == "pending")
+      #expect(try await client.problems().isEmpty)
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      let gate = try #require(try lab.json(lab.remote(run) + "/.exlab-wizard/receipt.json")["gate"] as? [String: Any])
+      #expect(Set(gate["overrides"] as? [String] ?? []) == [one.id, two.id])
+      #expect((gate["overridden"] as? [[String: Any]])?.count == 2)
+      await client.close()
+    }
+  }
+
+  @Test func expiredAndRevokedOverridesBlock() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["CON": [1]])
+      let entry = try await client.addOverride(
+        run, problemClass: .reservedFilesystemName, reason: "for a moment", expiresAt: Date().addingTimeInterval(0.6))
+      #expect(entry.state == .active)
+      #expect(try await client.gate(run).verdict.isOpen)
+      try await Task.sleep(nanoseconds: 800_000_000)
+      #expect(try await client.overrides(of: run).map(\.state) == [.expired])
+      #expect(try await client.enqueue(run).state == .blocked)
+      let other = try await client.addOverride(run, problemClass: .reservedFilesystemName, reason: "for good")
+      #expect(try await client.gate(run).verdict.isOpen)
+      try await client.revokeOverride(run, id: other.id, reason: "not so good")
+      #expect(try await client.overrides(of: run).map(\.state) == [.expired, .revoked])
+      #expect(try await client.enqueue(run).state == .blocked)
+      await client.close()
+    }
+  }
+
+  @Test func aRunThatTurnedBadWhileItWaitedFails() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun()
+      try await client.enqueue(run)
+      try lab.write([1], to: run + "/{{ name }}.dat")
+      let report = try await client.drain()
+      #expect(report.blocked.map(\.runPath) == [run] && report.failed.isEmpty)
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.failed))
+      #expect(status.lastError?.kind == .blocked && status.lastError?.retry == false)
+      #expect(try lab.syncStatus(run) == "blocked_by_validation")
+      #expect(!lab.exists(lab.remote(run)))
+      #expect(try await client.problems().map(\.problemClass) == ["blocked"])
+
+      // Blocked once more on the way back: what is remembered of that must go when the gate lets the run through.
+      #expect(try await client.enqueue(run).state == .blocked)
+      try FileManager.default.removeItem(atPath: run + "/{{ name }}.dat")
+      try await client.retry(run)
+      #expect(try lab.syncStatus(run) == "pending")
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(try lab.syncStatus(run) == "synced")
+      #expect(try await client.problems().isEmpty)
+      await client.close()
+    }
+  }
+
+  @Test func aRunOfNothingIsNeverVerified() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["only.tmp": [1]])
+      let handle = try await client.enqueue(run)
+      #expect(handle.state == .blocked)
+      #expect(handle.blockingFindings.map(\.problemClass) == [.emptyRun])
+      await client.close()
+    }
+  }
+}
