@@ -65,7 +65,7 @@ struct ArgumentsTests {
       (["--jsn", "drain"], "no option --jsn", "--json"), (["enqeue", "a"], "no command enqeue", "enqueue"),
       (["stat"], "no command stat", "status"), (["help"], "no command help", "--help"),
       (["override", "ad", "a"], "no command override ad", "override add"),
-      (["gate", "a", "--equipmnt", "X"], "no option --equipmnt", nil),
+      (["gate", "a", "--prioritty", "X"], "no option --prioritty", nil),
       (["enqueue", "a", "--equipmnt", "X"], "no option --equipmnt", "--equipment"),
       (["completion", "bsh"], "no completion for bsh", "bash"), (["completion", "powershell"], "no completion for powershell", nil),
       (["override", "add", "a", "--class", "emtpy_run", "--reason", "x"], "no class emtpy_run", "empty_run"),
