@@ -18,7 +18,22 @@ struct JobRunner: Sendable {
       if claimed.state == .running { try await bringOver(attempt) }
       try await proveAndPublish(attempt)
     } catch {
-      await settle(attempt, error)
+      var ended = error
+      if !ended.unreachable, ended.failure.kind == .network || ended.failure.kind == .timeout, !environment.stop.isSet {
+        ended.unreachable = await isSilent()
+      }
+      await settle(attempt, ended)
+    }
+  }
+
+  /// Whether the destination, having broken off, does not answer a new connection either: then it is out, and the attempt does not count.
+  private func isSilent() async -> Bool {
+    do throws(TransportError) {
+      let session = try await route.pool.driver.connect()
+      await session.close()
+      return false
+    } catch {
+      return error.failure.kind == .network || error.failure.kind == .timeout
     }
   }
 
