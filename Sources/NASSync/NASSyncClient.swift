@@ -119,7 +119,10 @@ public actor NASSyncClient {
     let queue = try await queue()
     guard let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) else { return false }
     work = Work(lock: lock, stop: StopFlag(), task: nil)
-    do { try await queue.replay() } catch {
+    do {
+      try await queue.checkForDamage()
+      try await queue.replay()
+    } catch {
       work = nil
       throw error
     }

@@ -129,7 +129,7 @@ import Testing
         #expect(report.ok, "\(report.mismatches)")
       }
       let overridden = try lab.json(lab.remote(odd) + "/.exlab-wizard/receipt.json")["gate"] as? [String: Any]
-      #expect((overridden?["overrides"] as? [String])?.count == 2)
+      #expect((overridden?["overrides"] as? [[String: Any]])?.count == 2)
       let found = try await runProcess(["find", lab.folder, lab.server.rootFolder, lab.server.folder.path, "-name", "pwned"])
       #expect(found.text.isEmpty)
       await client.close()
