@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The program dies at any moment, and the next one goes on.
-@Suite(.serialized) struct KillTests {
+@Suite struct KillTests {
   /// `NASSYNC_TEST_SEED` repeats the delays of an earlier test.
   private static let seed: UInt64 =
     ProcessInfo.processInfo.environment["NASSYNC_TEST_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
@@ -34,6 +34,10 @@ import Testing
             // Over the whole duration, and more often near its end, where the run is proven and published.
             let span = trial % 3 == 2 ? 0.7...1.02 : 0.02...0.9
             try await killOnce(lab, relay, project: "KILL-\(trial)", after: whole * Double.random(in: span, using: &random))
+          }
+          let probes = try await lab.probeFiles()
+          withKnownIssue("a process killed while it looks for the NAS's shell leaves its probe in remote_root", isIntermittent: true) {
+            #expect(probes.isEmpty)
           }
         }
       }

@@ -22,7 +22,7 @@ import Testing
     try await Workstation.with(.shell, Workstation.Setup(verifyMethod: method)) { lab in
       var files: [String: [UInt8]] = [:]
       for (number, name) in (Self.allowed + Self.refused).enumerated() { files[name] = Array("content \(number)".utf8) }
-      files["$(touch pwned)/;touch pwned;/-n"] = [1]
+      files["$(touch pwned).d/;touch pwned;.d/-n"] = [1]
       let run = try lab.makeRun(project: "it's $(touch pwned); a project", files: files)
 
       let blocked = try await lab.nassync("enqueue", run)
@@ -31,7 +31,7 @@ import Testing
       #expect(blocked.text.contains("\\u{1b}"))
       let document = try await lab.nassync("--json", "gate", run)
       #expect(document.status == 3)
-      let findings = document.json["verdict"]["blocking"].elements
+      let findings = document.json["verdict"]["blocking_findings"].elements
       #expect(Set(findings.map { $0["problem_class"] }) == [.string("illegal_filesystem_character")], "\(document)")
       #expect(findings.count == Self.refused.count, "\(document)")
 

@@ -155,17 +155,23 @@ struct Workstation: Sendable {
     #expect(difference.status == 0, "\(difference.text)\(difference.errorText)", sourceLocation: sourceLocation)
   }
 
-  /// Everything below the NAS's root whose name begins like a staging folder's.
+  /// Staging folders below the NAS's root and what is in them.
   func stagingFolders() async throws -> String {
-    try await runProcess(["find", server.rootFolder, "-name", ".nassync-*"]).text
+    try await runProcess(["find", server.rootFolder, "-path", "*/.nassync-*", "!", "-path", "*/.nassync-probe-*"]).text
   }
 
-  /// Drains and expects a run to be proven, whole on the NAS, with nothing left over.
+  /// Files with which the program found out what the NAS can do, and that it did not remove.
+  func probeFiles() async throws -> String {
+    try await runProcess(["find", server.rootFolder, "-name", ".nassync-probe-*"]).text
+  }
+
+  /// Expects a run to be proven, whole on the NAS, with nothing left over.
   func expectVerified(_ run: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
     let status = try await nassync("--json", "status", run).json
     #expect(status["state"] == .string("verified"), "\(status)", sourceLocation: sourceLocation)
     try await expectWhole(run, sourceLocation: sourceLocation)
-    #expect(try await stagingFolders().isEmpty, sourceLocation: sourceLocation)
+    let left = try await stagingFolders()
+    #expect(left.isEmpty, "\(left.prefix(2_000)) job \(status["job_id"].text ?? "?")", sourceLocation: sourceLocation)
   }
 }
 
