@@ -65,7 +65,8 @@ let package = Package(
       [
         "NASSync", "JobQueue", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport",
       ]),
-    tests("EndToEndTests", ["SyncModel", "TestSupport"]),
+    // The program itself, so that it is built before the tests start it.
+    tests("EndToEndTests", ["nassync", "CLinux", "TestSupport"]),
     tests("ConfigurationTests", ["Configuration", "SyncModel"]),
     tests("BandwidthTests", ["Bandwidth", "SyncModel", "TestSupport"]),
     tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),

@@ -46,8 +46,10 @@ enum QueueSchema {
           CHECK (CASE state WHEN 'running' THEN claimed_by IS NOT NULL WHEN 'awaiting_verify' THEN 1 ELSE claimed_by IS NULL END)
         ) STRICT;
         CREATE UNIQUE INDEX job_one_active_a_run ON job (run_path) WHERE state IN ('queued', 'running', 'awaiting_verify');
-        -- For claims: what waits, in the order in which it is taken. Its condition is an OR because the planner recognises one term of it.
-        CREATE INDEX job_due ON job (state, equipment_id, priority DESC, number, next_attempt_at, destination)
+        -- For claims: what waits, with all that a claim asks; what has no time set comes first and in the order in which it is taken, so
+        -- that however many jobs wait for a later time, they are not read. The condition is an OR because the planner recognises one term
+        -- of that, and claimed_by is a column of it because a condition alone does not spare the row.
+        CREATE INDEX job_due ON job (state, claimed_by, equipment_id, next_attempt_at, priority DESC, number, destination)
           WHERE claimed_by IS NULL AND (state = 'queued' OR state = 'awaiting_verify');
         CREATE INDEX job_by_state ON job (state, claimed_by, next_attempt_at);
 

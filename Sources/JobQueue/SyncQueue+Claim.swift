@@ -21,12 +21,22 @@ extension SyncQueue {
       """
     }
 
+    /// Which of an instrument's waiting jobs.
+    enum Kind: CaseIterable {
+      /// Those without a time: the first in the index is the first in the order.
+      case fresh
+      /// Those whose time has come.
+      case retried
+    }
+
     /// An instrument's first due job. ?1: the instrument, ?2: now, ?3 and on: destinations that are left out.
-    static func due(in state: JobState, excluding count: Int) -> String {
+    static func due(in state: JobState, _ kind: Kind, excluding count: Int) -> String {
       let places = (0..<count).map { "?\($0 + 3)" }.joined(separator: ", ")
+      // ?2 stands in both, so that both take the same values.
+      let time = kind == .fresh ? "next_attempt_at IS NULL AND ?2 IS NOT NULL" : "next_attempt_at <= ?2"
       return """
         SELECT number, priority FROM job
-        WHERE \(waits(in: state)) AND equipment_id = ?1 AND coalesce(next_attempt_at, 0) <= ?2 AND destination NOT IN (\(places))
+        WHERE \(waits(in: state)) AND equipment_id = ?1 AND \(time) AND destination NOT IN (\(places))
         ORDER BY priority DESC, number LIMIT 1
         """
     }
@@ -46,29 +56,39 @@ extension SyncQueue {
     worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = []
   ) throws(SyncFailure) -> JobRow? {
     let now = clock.wallSeconds
-    // A look without the lock first: an idle worker must not write.
-    let candidate = try read { (connection) throws(SQLiteError) in
+    // A look without the lock first: an idle worker must not write, and a long look must not hold up others.
+    let found = try read { (connection) throws(SQLiteError) in
       try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded)
     }
-    guard candidate != nil else { return nil }
+    guard let found else { return nil }
     return try write { (connection) throws(QueueError) in
       do throws(SQLiteError) {
-        guard let due = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded) else { return nil }
-        let next: JobState = due.state == .queued ? .running : .awaitingVerify
-        let changed = try connection.run(
-          """
-          UPDATE job SET state = ?2, claimed_by = ?3, updated_at = ?4, next_attempt_at = NULL
-          WHERE number = ?1 AND state = ?5 AND claimed_by IS NULL
-          """,
-          [.integer(due.number), .text(next.rawValue), .text(worker), .real(now), .text(due.state.rawValue)])
-        guard changed == 1 else { return nil }
+        var due = found
+        while try !Self.take(connection, due, worker: worker, now: now) {
+          // Somebody else was faster. Under the lock what the next look finds stays free.
+          guard let other = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded), other.number != due.number else {
+            return nil
+          }
+          due = other
+        }
         let job = try connection.first(
           "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(due.number)], RowCoding.job)
+        guard let job else { return nil }
         try Self.note(
-          connection, job: due.number, at: now, event: "claimed", from: due.state, to: next, detail: "attempt \((job?.attempts ?? 0) + 1)")
+          connection, job: due.number, at: now, event: "claimed", from: due.state, to: job.state, detail: "attempt \(job.attempts &+ 1)")
         return job
       } catch { throw .sqlite(error) }
     }
+  }
+
+  /// The compare-and-set of a claim: false where the job is no longer what the look saw, and due.
+  private static func take(_ connection: Connection, _ due: Due, worker: String, now: Double) throws(SQLiteError) -> Bool {
+    let next: JobState = due.state == .queued ? .running : .awaitingVerify
+    return try connection.run(
+      """
+      UPDATE job SET state = ?2, claimed_by = ?3, updated_at = ?4, next_attempt_at = NULL
+      WHERE number = ?1 AND state = ?5 AND claimed_by IS NULL AND coalesce(next_attempt_at, 0) <= ?4
+      """, [.integer(due.number), .text(next.rawValue), .text(worker), .real(now), .text(due.state.rawValue)]) == 1
   }
 
   private struct Due {
@@ -93,12 +113,14 @@ extension SyncQueue {
     for state in ClaimStatement.states {
       for equipment in try connection.query(ClaimStatement.equipments(in: state), [], { $0.text(0) }) {
         let load = inFlight[equipment] ?? 0
-        let due = try connection.first(
-          ClaimStatement.due(in: state, excluding: destinations.count), [.text(equipment), .real(now)] + destinations
-        ) { Due(number: $0.integer(0), priority: $0.integer(1), state: state, load: load) }
-        guard let due else { continue }
-        if let current = best, !due.goesBefore(current) { continue }
-        best = due
+        for kind in ClaimStatement.Kind.allCases {
+          let due = try connection.first(
+            ClaimStatement.due(in: state, kind, excluding: destinations.count), [.text(equipment), .real(now)] + destinations
+          ) { Due(number: $0.integer(0), priority: $0.integer(1), state: state, load: load) }
+          guard let due else { continue }
+          if let current = best, !due.goesBefore(current) { continue }
+          best = due
+        }
       }
     }
     return best

@@ -18,7 +18,22 @@ struct JobRunner: Sendable {
       if claimed.state == .running { try await bringOver(attempt) }
       try await proveAndPublish(attempt)
     } catch {
-      await settle(attempt, error)
+      var ended = error
+      if !ended.unreachable, ended.failure.kind == .network || ended.failure.kind == .timeout, !environment.stop.isSet {
+        ended.unreachable = await isSilent()
+      }
+      await settle(attempt, ended)
+    }
+  }
+
+  /// Whether the destination, having broken off, does not answer a new connection either: then it is out, and the attempt does not count.
+  private func isSilent() async -> Bool {
+    do throws(TransportError) {
+      let session = try await route.pool.driver.connect()
+      await session.close()
+      return false
+    } catch {
+      return error.failure.kind == .network || error.failure.kind == .timeout
     }
   }
 
@@ -68,7 +83,7 @@ struct JobRunner: Sendable {
 
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
-    let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
+    let prepared = try await prepareStaging(job, layout: layout, stale: Set(difference.changed))
     let rows = try await adopt(job, layout: layout, folder: folder)
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
@@ -174,25 +189,30 @@ struct JobRunner: Sendable {
 
   /// The destination answers, or the job waits without burning an attempt.
   func reach(_ job: JobRow) async throws(StepFailure) {
-    // A session kept from an earlier job may have died since: only a question that comes back shows that it is alive. When all of those are
-    // used up, a connection that cannot be made anew is an outage.
+    // A session kept from an earlier job may have died since: only a question that comes back shows that it is alive. Each that does not
+    // answer is dropped; once they are used up, a connection that cannot be made anew is an outage.
     var suspects = route.connections
     while true {
+      let session: any TransportSession
+      do { session = try await route.pool.acquire(width: 1) } catch { throw Self.unanswered(error) }
       do throws(TransportError) {
-        try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-          _ = try await session.entry(at: route.root.appending(job.relative))
-        }
+        _ = try await session.entry(at: route.root.appending(job.relative))
+        await route.pool.release(session, broken: false)
         break
       } catch {
-        let failure = error.failure
-        let unanswered = failure.kind == .network || failure.kind == .timeout
-        guard unanswered, error.sessionLost, suspects > 0 else { throw StepFailure(failure, unreachable: unanswered) }
+        await route.pool.release(session, broken: error.sessionLost)
+        guard error.sessionLost, suspects > 0, !environment.stop.isSet else { throw Self.unanswered(error) }
         suspects -= 1
       }
     }
     let destination = route.pool.driver.address
     let outage = try await queued { () async throws(SyncFailure) in try await environment.queue.clearOutage(destination) }
     if outage { environment.events.send(.recovered(destination: destination)) }
+  }
+
+  private static func unanswered(_ error: TransportError) -> StepFailure {
+    let failure = error.failure
+    return StepFailure(failure, unreachable: failure.kind == .network || failure.kind == .timeout)
   }
 
   /// A call on the queue, whose failure is one of this workstation and no fault of the run.

@@ -119,7 +119,10 @@ public actor NASSyncClient {
     let queue = try await queue()
     guard let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) else { return false }
     work = Work(lock: lock, stop: StopFlag(), task: nil)
-    do { try await queue.replay() } catch {
+    do {
+      try await queue.checkForDamage()
+      try await queue.replay()
+    } catch {
       work = nil
       throw error
     }
@@ -189,19 +192,41 @@ public actor NASSyncClient {
     RunLocator(equipments: configuration.equipment.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) })
   }
 
-  /// Finds the run and its instrument.
+  /// Finds the run and its instrument: from the path, from what the caller says, or, for a run outside the usual layout, from the instrument
+  /// that was named when it was enqueued.
   func locate(_ path: String, equipment: String?, mayBeGone: Bool = false) async throws(SyncFailure) -> (RunLocation, EquipmentProfile) {
-    let locator = locator()
     let location: RunLocation
-    do {
-      location = try await readers.next().run { () throws(RunLocationError) in
-        try locator.locate(path, equipment: equipment, mayBeGone: mayBeGone)
+    do throws(RunLocationError) {
+      location = try await resolve(path, equipment: equipment, mayBeGone: mayBeGone)
+    } catch {
+      guard equipment == nil, case .outsideEveryEquipment = error, let known = try await enqueuedBefore(path, mayBeGone: mayBeGone) else {
+        throw error.failure
       }
-    } catch { throw error.failure }
+      location = known
+    }
     guard let profile = configuration.equipment(id: location.equipment) else {
       throw RunLocationError.unknownEquipment(location.equipment, known: configuration.equipment.map(\.id)).failure
     }
     return (location, profile)
+  }
+
+  private func resolve(_ path: String, equipment: String?, mayBeGone: Bool) async throws(RunLocationError) -> RunLocation {
+    let locator = locator()
+    return try await readers.next().run { () throws(RunLocationError) in
+      try locator.locate(path, equipment: equipment, mayBeGone: mayBeGone)
+    }
+  }
+
+  private func enqueuedBefore(_ path: String, mayBeGone: Bool) async throws(SyncFailure) -> RunLocation? {
+    guard let queue = try await queueIfPresent() else { return nil }
+    for profile in configuration.equipment {
+      let location: RunLocation
+      do throws(RunLocationError) { location = try await resolve(path, equipment: profile.id, mayBeGone: mayBeGone) } catch { continue }
+      if try await queue.latestJob(ofRun: location.root)?.equipmentID == profile.id { return location }
+      let blocked = try await queue.blockedRuns().first { $0.runPath.utf8.elementsEqual(location.root.utf8) }
+      if blocked?.equipmentID == profile.id { return location }
+    }
+    return nil
   }
 
   /// The run's tree as it is now.

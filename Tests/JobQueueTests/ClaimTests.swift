@@ -81,6 +81,23 @@ import Testing
     }
   }
 
+  @Test func aRetriedJobAndAFreshOneKeepTheirOrder() async throws {
+    try await QueueFixture.with { fixture in
+      var change = QueueFixture.released()
+      change.nextAttemptAt = .some(1_000_010)
+      for (run, priority) in [("low", 1), ("high", 3)] {
+        try await fixture.register("/lab/\(run)", priority: priority)
+        let job = try #require(try await fixture.queue.claimNext(worker: "w"))
+        try await fixture.queue.transition(job, on: .interrupted, worker: "w", change: change, detail: "later")
+      }
+      for (run, priority) in [("middle", 2), ("even", 1)] { try await fixture.register("/lab/\(run)", priority: priority) }
+      fixture.clock.advance(seconds: 10)
+      var order: [String] = []
+      while let job = try await fixture.queue.claimNext(worker: "w") { order.append(job.runPath) }
+      #expect(order == ["/lab/high", "/lab/middle", "/lab/low", "/lab/even"])
+    }
+  }
+
   @Test func theBacklogCountsWhatIsActive() async throws {
     try await QueueFixture.with { fixture in
       #expect(try await fixture.queue.backlog() == (0, 0, nil))

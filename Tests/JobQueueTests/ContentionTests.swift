@@ -24,7 +24,8 @@ import Testing
             n = db.execute("UPDATE job SET state = 'running', claimed_by = ? WHERE number = ? AND state = 'queued' AND claimed_by IS NULL",
                 (worker, row[0])).rowcount
             assert n == 1
-            db.execute("INSERT INTO history (job, at, event, from_state, to_state, detail) VALUES (?, 0, 'claimed', 'queued', 'running', 'x')", (row[0],))
+            db.execute("INSERT INTO history (job, at, event, from_state, to_state, detail) "
+                "VALUES (?, 0, 'claimed', 'queued', 'running', 'x')", (row[0],))
         db.execute("COMMIT")
         flock(fcntl.F_UNLCK)
         if not row: break
@@ -144,8 +145,8 @@ import Testing
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE job SET state = 'failed'")
         for i in range(5000):
-            db.execute("INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode) VALUES (1, ?, 0, 1, 1, 1, 1, 1, 1)",
-                (b"file%d" % i,))
+            db.execute("INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode) "
+                "VALUES (1, ?, 0, 1, 1, 1, 1, 1, 1)", (b"file%d" % i,))
         print("half", flush=True)
         time.sleep(60)
         """

@@ -136,11 +136,12 @@ struct QueueFixture: Sendable {
       INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, state, files_total, bytes_total,
         created_at, updated_at)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < \(count))
-        SELECT 'job-' || i, '/lab/run' || i, 'EQ' || (i % \(equipments)), CAST('run' || i AS BLOB), '\(destination)', '/srv/run' || i, 1, 'queued',
-          1, 100, 1000000, 1000000 FROM n;
+        SELECT 'job-' || i, '/lab/run' || i, 'EQ' || (i % \(equipments)), CAST('run' || i AS BLOB), '\(destination)', '/srv/run' || i,
+          1, 'queued', 1, 100, 1000000, 1000000 FROM n;
       INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode)
         SELECT number, CAST('data.bin' AS BLOB), 0, 1, number, 100, 1, 1, 420 FROM job;
-      INSERT INTO history (job, at, event, to_state, detail) SELECT number, 1000000, 'registered', 'queued', 'generation 1, 1 components' FROM job;
+      INSERT INTO history (job, at, event, to_state, detail)
+        SELECT number, 1000000, 'registered', 'queued', 'generation 1, 1 components' FROM job;
       COMMIT;
       """)
   }

@@ -19,7 +19,8 @@ struct ArgumentsTests {
   func everyCommand() throws {
     let simplest: [(String, Command)] = [
       ("init", .initialize(directory: nil)), ("init here", .initialize(directory: "here")), ("check", .check(equipment: nil)),
-      ("check --equipment CYTOMETER_01", .check(equipment: "CYTOMETER_01")), ("gate a b", .gate(runs: ["a", "b"])),
+      ("gate a --equipment X_1", .gate(runs: ["a"], equipment: "X_1")),
+      ("check --equipment CYTOMETER_01", .check(equipment: "CYTOMETER_01")), ("gate a b", .gate(runs: ["a", "b"], equipment: nil)),
       ("enqueue a", .enqueue(runs: ["a"], equipment: nil, priority: 0)), ("drain", .drain), ("serve", .serve),
       ("status", .status(run: nil, watch: false)), ("status a --watch", .status(run: "a", watch: true)),
       ("verify a b", .verify(.runs(["a", "b"]), localOnly: false)), ("verify --all --local-only", .verify(.all, localOnly: true)),
@@ -49,13 +50,13 @@ struct ArgumentsTests {
 
   @Test("after -- everything is an operand, and a value is taken whatever it looks like")
   func endOfOptions() throws {
-    #expect(try parse("gate -- --all -x").command == .gate(runs: ["--all", "-x"]))
-    #expect(try parse("gate - a").command == .gate(runs: ["-", "a"]))
+    #expect(try parse("gate -- --all -x").command == .gate(runs: ["--all", "-x"], equipment: nil))
+    #expect(try parse("gate - a").command == .gate(runs: ["-", "a"], equipment: nil))
     #expect(
       try Arguments.parse(["override", "revoke", "a", "i", "--reason", "--json"])
         == ParsedCommand(command: .overrideRevoke(run: "a", id: "i", reason: "--json"), options: GlobalOptions()))
     #expect(try Arguments.parse(["--config=a=b", "drain"]).options.config == "a=b")
-    #expect(try Arguments.parse(["gate", "two words", "new\nline"]).command == .gate(runs: ["two words", "new\nline"]))
+    #expect(try Arguments.parse(["gate", "two words", "new\nline"]).command == .gate(runs: ["two words", "new\nline"], equipment: nil))
   }
 
   @Test(
@@ -64,7 +65,7 @@ struct ArgumentsTests {
       (["--jsn", "drain"], "no option --jsn", "--json"), (["enqeue", "a"], "no command enqeue", "enqueue"),
       (["stat"], "no command stat", "status"), (["help"], "no command help", "--help"),
       (["override", "ad", "a"], "no command override ad", "override add"),
-      (["gate", "a", "--equipmnt", "X"], "no option --equipmnt", nil),
+      (["gate", "a", "--prioritty", "X"], "no option --prioritty", nil),
       (["enqueue", "a", "--equipmnt", "X"], "no option --equipmnt", "--equipment"),
       (["completion", "bsh"], "no completion for bsh", "bash"), (["completion", "powershell"], "no completion for powershell", nil),
       (["override", "add", "a", "--class", "emtpy_run", "--reason", "x"], "no class emtpy_run", "empty_run"),

@@ -87,7 +87,7 @@ import Transport
   }
 
   @Test func aFullDiskThereIsWaitedOut() async throws {
-    try await LabFixture.with(method: .readback) { lab in
+    try await LabFixture.with(method: .readback, backoff: [2]) { lab in
       try #require(geteuid() == 0, "a small file system can only be mounted by root: run the tests as root")
       let mounted = try await runProcess(["mount", "-t", "tmpfs", "-o", "size=1m", "none", lab.server.rootFolder])
       try #require(mounted.status == 0, "\(mounted.errorText)")
@@ -152,7 +152,7 @@ import Transport
   }
 
   @Test func aSessionThatIsKilledIsTakenUpWhereItWas() async throws {
-    try await LabFixture.with(adjust: { $0.uploadMbps = 16 }) { lab in
+    try await LabFixture.with(backoff: [2], adjust: { $0.uploadMbps = 16 }) { lab in
       let size = 5_000_000
       let run = try lab.makeRun(files: ["large.bin": noise(size), "small.dat": [1]])
       let killed = Mutex(false)

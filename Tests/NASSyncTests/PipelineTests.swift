@@ -26,3 +26,22 @@ import Testing
     }
   }
 }
+
+@Suite struct OtherLayoutTests {
+  /// A run outside `<local_root>/<EQUIPMENT>/` is found again by the instrument that was named when it was enqueued.
+  @Test func aRunOfAnotherLayoutIsKnownByWhatEnqueueWasTold() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = lab.lab + "/loose/day one"
+      try lab.write(Array("x".utf8), to: run + "/a.bin")
+      await #expect(throws: SyncFailure.self) { try await client.status(of: run) }
+      try await client.enqueue(run, equipment: "CONFOCAL_01")
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.verified))
+      #expect(status.equipmentID == "CONFOCAL_01")
+      #expect(try await lab.checksumsHold(in: lab.remote(run)))
+      await client.close()
+    }
+  }
+}

@@ -186,7 +186,7 @@ extension Arguments {
     switch spec.name {
     case .initialize: return .initialize(directory: operands.first)
     case .check: return .check(equipment: try equipment(values, spec))
-    case .gate: return .gate(runs: operands)
+    case .gate: return .gate(runs: operands, equipment: try equipment(values, spec))
     case .enqueue:
       let text = values[.priority] ?? "0"
       guard let priority = Int(text), (-1_000_000...1_000_000).contains(priority) else {

@@ -37,9 +37,10 @@ enum CommandTable {
         options: [equipment("only this instrument")], exitCodes: [(.tryAgainLater, "the NAS does not answer")])
     case .gate:
       CommandSpec(
-        name, usage: "RUN…", "look whether runs may be sent; nothing is written",
+        name, usage: "RUN… [--equipment ID]", "look whether runs may be sent; nothing is written",
         details: "Applies the Pre-Sync Gate to each run and lists the findings: hard ones block, soft ones inform.",
-        operands: [.several("RUN", .folder)], exitCodes: [(.blocked, "at least one run is blocked")])
+        operands: [.several("RUN", .folder)], options: [equipment("the instrument, where the path does not say")],
+        exitCodes: [(.blocked, "at least one run is blocked")])
     case .enqueue:
       CommandSpec(
         name, usage: "RUN… [--equipment ID] [--priority N]", "gate, then queue",

@@ -36,7 +36,7 @@ package struct GlobalOptions: Hashable, Sendable {
 package enum Command: Hashable, Sendable {
   case initialize(directory: String?)
   case check(equipment: String?)
-  case gate(runs: [String])
+  case gate(runs: [String], equipment: String?)
   case enqueue(runs: [String], equipment: String?, priority: Int)
   case drain
   case serve

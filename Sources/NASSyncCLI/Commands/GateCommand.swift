@@ -1,13 +1,14 @@
 import NASSync
 
-/// `gate RUN…`: the Pre-Sync Gate alone. Writes nothing.
+/// `gate RUN… [--equipment ID]`: the Pre-Sync Gate alone. Writes nothing.
 struct GateCommand: Sendable {
   let runs: [String]
+  let equipment: String?
 
   func run(in context: CommandContext) async throws(CommandFailure) -> ExitCode {
     try await context.withClient { (client) async throws(CommandFailure) in
       await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
-        try await asking { () async throws(SyncFailure) in try await client.gate(run) }
+        try await asking { () async throws(SyncFailure) in try await client.gate(run, equipment: equipment) }
       } show: { report in
         let lines = Self.lines(report, context.console.names, config: context.options.config)
         if report.verdict.isOpen { await context.console.say(lines) } else { await context.console.show(lines) }

@@ -67,7 +67,7 @@ extension Command {
     switch self {
     case .initialize(let directory): try await InitCommand(directory: directory).run(in: context)
     case .check(let equipment): try await CheckCommand(equipment: equipment).run(in: context)
-    case .gate(let runs): try await GateCommand(runs: runs).run(in: context)
+    case .gate(let runs, let equipment): try await GateCommand(runs: runs, equipment: equipment).run(in: context)
     case .enqueue(let runs, let equipment, let priority):
       try await EnqueueCommand(runs: runs, equipment: equipment, priority: priority).run(in: context)
     case .drain: try await DrainCommand().run(in: context)

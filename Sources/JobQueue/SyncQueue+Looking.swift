@@ -1,0 +1,103 @@
+import SQLite
+import SyncModel
+
+extension SyncQueue {
+  /// The statements that look, in one place so that their plans can be tested.
+  enum LookStatement {
+    /// ?1: the run's path.
+    static let latestOfRun = "SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 ORDER BY generation DESC LIMIT 1"
+    static let latest = """
+      SELECT \(RowCoding.jobColumns) FROM job AS j
+      WHERE generation = (SELECT max(generation) FROM job WHERE run_path = j.run_path) ORDER BY number
+      """
+    /// ?1: the state.
+    static let inState = "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 ORDER BY number"
+    /// ?1: the job's number.
+    static let components = "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1 ORDER BY path"
+    /// ?1: the run's path.
+    static let published = """
+      SELECT \(RowCoding.componentColumns) FROM component JOIN
+        (SELECT number, generation FROM job WHERE run_path = ?1) AS j
+        ON component.job = j.number
+      WHERE component.state = 'verified' ORDER BY path, generation
+      """
+    /// ?1: the run's path.
+    static let latestVerified = """
+      SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 AND verified_at IS NOT NULL ORDER BY generation DESC LIMIT 1
+      """
+    /// ?1: the run's path.
+    static let history = """
+      SELECT job.id, job.generation, at, event, from_state, to_state, detail FROM history JOIN job ON job.number = history.job
+      WHERE job.run_path = ?1 ORDER BY sequence
+      """
+  }
+
+  /// The newest job of a run.
+  package func latestJob(ofRun runPath: String) throws(SyncFailure) -> JobRow? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(LookStatement.latestOfRun, [.text(runPath)], RowCoding.job)
+    }
+  }
+
+  /// The newest job of every run, oldest first.
+  package func latestJobs() throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.latest, [], RowCoding.job)
+    }
+  }
+
+  /// All jobs that are in a state, of every generation, oldest first.
+  package func jobs(in state: JobState) throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.inState, [.text(state.rawValue)], RowCoding.job)
+    }
+  }
+
+  /// A job by its number.
+  package func job(number: Int64) throws(SyncFailure) -> JobRow {
+    let row = try read { (connection) throws(SQLiteError) in
+      try connection.first("SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1", [.integer(number)], RowCoding.job)
+    }
+    guard let row else { throw Self.vanished("number \(number)") }
+    return row
+  }
+
+  /// A job's components in the order of their path's bytes.
+  package func components(of job: JobRow) throws(SyncFailure) -> [ComponentRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.components, [.integer(job.number)], RowCoding.component)
+    }
+  }
+
+  /// The newest job of a run that was ever verified.
+  package func latestVerifiedJob(ofRun runPath: String) throws(SyncFailure) -> JobRow? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(LookStatement.latestVerified, [.text(runPath)], RowCoding.job)
+    }
+  }
+
+  /// The components that a run's published generations hold, the newest of each path, in the order of their path's bytes.
+  package func publishedComponents(ofRun runPath: String) throws(SyncFailure) -> [ComponentRow] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.published, [.text(runPath)], RowCoding.component)
+    }
+    var newest: [ComponentRow] = []
+    for row in rows {
+      if newest.last?.entry.path == row.entry.path { newest.removeLast() }
+      newest.append(row)
+    }
+    return newest
+  }
+
+  /// All history of a run, every generation, in order.
+  package func history(ofRun runPath: String) throws(SyncFailure) -> [HistoryRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.history, [.text(runPath)]) {
+        HistoryRow(
+          jobID: $0.text(0), generation: Int($0.integer(1)), at: $0.real(2), event: $0.text(3),
+          from: $0.optionalText(4).flatMap(JobState.init(rawValue:)), to: $0.optionalText(5).flatMap(JobState.init(rawValue:)),
+          detail: $0.text(6))
+      }
+    }
+  }
+}
