@@ -43,7 +43,7 @@ struct VerifyCommand: Sendable {
   static func lines(_ report: IntegrityReport, seconds: Double) -> [String] {
     let run = displayText(report.runPath)
     let amount = "\(Quantities.count(report.filesChecked, "file")), \(Quantities.bytes(report.bytesChecked))"
-    let how = report.evidence.map { ", NAS by \($0.rawValue)" } ?? ", this workstation only"
+    let how = report.evidence.map { ", NAS by \($0.rawValue)" } ?? (report.remotePath == nil ? ", this workstation only" : "")
     guard exitCode(report) == .mismatch else { return ["whole: \(run) (\(amount)\(how), \(Quantities.duration(seconds)))"] }
     var lines = ["NOT WHOLE: \(run) (\(amount)\(how))"]
     if let remote = report.remotePath { lines.append("  on the NAS: \(displayText(remote))") }
