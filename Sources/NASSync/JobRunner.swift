@@ -83,7 +83,7 @@ struct JobRunner: Sendable {
 
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
-    let prepared = try await prepareStaging(job, layout: layout, stale: Set(difference.changed))
+    let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
     let rows = try await adopt(job, layout: layout, folder: folder)
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
@@ -189,12 +189,21 @@ struct JobRunner: Sendable {
 
   /// The destination answers, or the job waits without burning an attempt.
   func reach(_ job: JobRow) async throws(StepFailure) {
-    do {
-      let session = try await route.pool.acquire(width: 1)
-      await route.pool.release(session, broken: false)
-    } catch {
-      let failure = error.failure
-      throw StepFailure(failure, unreachable: failure.kind == .network || failure.kind == .timeout)
+    // A session kept from an earlier job may have died since: only a question that comes back shows that it is alive. When all of those are
+    // used up, a connection that cannot be made anew is an outage.
+    var suspects = route.connections
+    while true {
+      do throws(TransportError) {
+        try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+          _ = try await session.entry(at: route.root.appending(job.relative))
+        }
+        break
+      } catch {
+        let failure = error.failure
+        let unanswered = failure.kind == .network || failure.kind == .timeout
+        guard unanswered, error.sessionLost, suspects > 0 else { throw StepFailure(failure, unreachable: unanswered) }
+        suspects -= 1
+      }
     }
     let destination = route.pool.driver.address
     let outage = try await queued { () async throws(SyncFailure) in try await environment.queue.clearOutage(destination) }

@@ -61,7 +61,12 @@ extension NASSyncClient {
       return handle
     case .verified, .cleanupEligible:
       let known = try await queue.components(of: job).map(\.entry)
-      guard snapshot.difference(from: snapshot.replacingEntries(known)).isEmpty else { return nil }
+      // The metadata folder of a run that had none: this program made it, for the manifest and the receipt.
+      let own = Array(configuration.metadataFolder.utf8)
+      let entries = snapshot.entries.filter { entry in
+        entry.path.bytes != own || entry.kind != .folder || known.contains { $0.path == entry.path }
+      }
+      guard snapshot.replacingEntries(entries).difference(from: snapshot.replacingEntries(known)).isEmpty else { return nil }
       try await queue.clearBlocked(runPath: job.runPath)
       return Self.handle(job, unchanged: true)
     case .cleaned: return nil

@@ -126,8 +126,18 @@ extension NASSyncClient {
     func add(_ path: RelativePath, _ problem: IntegrityReport.Mismatch.Problem, _ detail: String) {
       mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .local, problem: problem, detail: detail))
     }
-    for entry in snapshot.entries where entry.kind != .folder {
+    var others: [RelativePath: ExpectedEntry.Content] = [:]
+    for other in subject.others { others[other.path] = other.content }
+    for entry in snapshot.entries {
       seen.insert(entry.path)
+      switch (entry.kind, others[entry.path]) {
+      case (.folder, _): continue
+      case (.symlink(let target), .symlink(let expected)?) where target == expected: continue
+      case (_, .symlink?): add(entry.path, .otherKind, "no link any more, or one that points elsewhere")
+      case (_, .folder?): add(entry.path, .otherKind, "no folder any more")
+      default: break
+      }
+      if others[entry.path] != nil { continue }
       guard let expected = subject.files[entry.path] else {
         if entry.kind == .file { add(entry.path, .extra, "here, but not in the manifest: it has never been sent") }
         continue
@@ -143,7 +153,9 @@ extension NASSyncClient {
         }
       } catch { add(entry.path, .unreadable, error.message) }
     }
-    for path in subject.files.keys where !seen.contains(path) { add(path, .missing, "missing on this workstation") }
+    for path in Array(subject.files.keys) + Array(others.keys) where !seen.contains(path) {
+      add(path, .missing, "missing on this workstation")
+    }
     return mismatches
   }
 }

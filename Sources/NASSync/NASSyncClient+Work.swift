@@ -161,13 +161,21 @@ extension NASSyncClient {
 /// How many jobs of each instrument are in flight. One claim at a time, so that two workers do not both see the same instrument as idle.
 private actor WorkLoad {
   private var inFlight: [String: Int] = [:]
+  /// Claims that are made or wait for their turn.
   private var claiming = 0
+  private var isTaken = false
+  private var waiters: [CheckedContinuation<Void, Never>] = []
 
   func claim(
     _ body: @Sendable ([String: Int]) async throws(SyncFailure) -> JobRow?
   ) async throws(SyncFailure) -> JobRow? {
     claiming += 1
-    defer { claiming -= 1 }
+    // An actor takes the next call while the body waits; the turn is handed on explicitly.
+    if isTaken { await withCheckedContinuation { waiters.append($0) } } else { isTaken = true }
+    defer {
+      claiming -= 1
+      if waiters.isEmpty { isTaken = false } else { waiters.removeFirst().resume() }
+    }
     guard let job = try await body(inFlight) else { return nil }
     inFlight[job.equipmentID, default: 0] += 1
     return job

@@ -2,6 +2,7 @@ import Digests
 import JobQueue
 import SyncModel
 import Transport
+import Verification
 
 /// What travels beside a run's components.
 struct RunDocuments: Sendable {
@@ -98,39 +99,31 @@ struct RunPublisher: Sendable {
   private func merge(
     _ documents: RunDocuments, isEqual: @Sendable (RemotePath, ContentDigest) async throws(TransportError) -> Bool
   ) async throws(TransportError) {
+    let (staged, there) = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      (
+        try await RemoteTree.walk(layout.staging, session: session)?.entries ?? [:],
+        try await RemoteTree.walk(layout.final, session: session)?.entries ?? [:]
+      )
+    }
+    let waiting = components.filter { $0.entry.kind != .folder && staged[$0.entry.path] != nil }
+    // All that is there already is compared before anything is added: a folder that is no copy of the run stays as it is.
+    for row in waiting where there[row.entry.path] != nil { try await requireEqual(row, isEqual) }
     for row in components where row.entry.kind == .folder {
       try await pool.withSession(width: 1) { (session) throws(TransportError) in
         try await session.makeFolder(layout.final.appending(row.entry.path))
       }
     }
-    for row in components where row.entry.kind != .folder {
-      let staged = layout.staging.appending(row.entry.path)
-      let final = layout.final.appending(row.entry.path)
+    for row in waiting where there[row.entry.path] == nil {
       let taken = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
-        guard try await session.entry(at: staged) != nil else { return false }
-        do throws(TransportError) { try await session.publish(staged, as: final) } catch {
+        do throws(TransportError) {
+          try await session.publish(layout.staging.appending(row.entry.path), as: layout.final.appending(row.entry.path))
+        } catch {
           if case .alreadyExists = error { return true }
           throw error
         }
         return false
       }
-      guard taken else { continue }
-      let equal: Bool
-      if let digest = row.localDigest {
-        equal = try await isEqual(final, digest)
-      } else if case .symlink(let target) = row.entry.kind {
-        equal = try await pool.withSession(width: 1) { (session) throws(TransportError) in
-          try await session.symlinkTarget(of: final) == target
-        }
-      } else {
-        equal = false
-      }
-      guard equal else {
-        throw .failure(
-          SyncFailure(
-            .remoteConflict, "\(final) appeared on the NAS with another content while the run was being sent",
-            hint: "Nothing was overwritten. Compare the two, move the NAS copy away, then `nassync retry`."), sessionLost: false)
-      }
+      if taken { try await requireEqual(row, isEqual) }
     }
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.final.appending(layout.metadata))
@@ -138,6 +131,30 @@ struct RunPublisher: Sendable {
         try await session.replace(layout.staging.appending(path), over: layout.final.appending(path))
       }
       try await session.removeTree(layout.staging)
+    }
+  }
+
+  /// A component that somebody else put in its place is ours too where it is equal.
+  private func requireEqual(
+    _ row: ComponentRow, _ isEqual: @Sendable (RemotePath, ContentDigest) async throws(TransportError) -> Bool
+  ) async throws(TransportError) {
+    let final = layout.final.appending(row.entry.path)
+    let equal: Bool
+    if let digest = row.localDigest {
+      equal = try await isEqual(final, digest)
+    } else if case .symlink(let target) = row.entry.kind {
+      equal = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+        guard try await session.entry(at: final)?.kind == .symlink else { return false }
+        return try await session.symlinkTarget(of: final) == target
+      }
+    } else {
+      equal = false
+    }
+    guard equal else {
+      throw .failure(
+        SyncFailure(
+          .remoteConflict, "\(final) appeared on the NAS with another content while the run was being sent",
+          hint: "Nothing was overwritten. Compare the two, move the NAS copy away, then `nassync retry`."), sessionLost: false)
     }
   }
 

@@ -44,7 +44,9 @@ import Testing
     }
   }
 
-  @Test(arguments: ["content", "size", "kind", "link"]) func aDifferingRunIsAConflictAndNothingIsOverwritten(how: String) async throws {
+  @Test(arguments: ["content", "size", "kind", "link", "file"]) func aDifferingRunIsAConflictAndNothingIsOverwritten(how: String)
+    async throws
+  {
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(200)])
       let remote = lab.remote(run)
@@ -53,20 +55,21 @@ import Testing
       case "content": try lab.write(noise(100, seed: 9), to: remote + "/a.dat")
       case "size": try lab.write(noise(99), to: remote + "/a.dat")
       case "kind": try FileManager.default.createDirectory(atPath: remote + "/a.dat", withIntermediateDirectories: true)
+      case "file": try lab.write([1], to: remote)
       default:
         try FileManager.default.createDirectory(atPath: remote, withIntermediateDirectories: true)
         try FileManager.default.createSymbolicLink(atPath: remote + "/link", withDestinationPath: "b.dat")
       }
-      let before = try await runProcess(["sh", "-c", "cd \"$1\" && find . -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
+      let before = try await runProcess(["sh", "-c", "find \"$1\" -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
       let plan = FaultPlan()
       let client = lab.client(plan)
       try await client.enqueue(run)
       let status = try await lab.settle(client, run)
       #expect(status.state == .job(.failed))
       #expect(status.lastError?.kind == .remoteConflict && status.lastError?.retry == false)
-      #expect(status.lastError?.message.contains(how == "link" ? "link" : "a.dat") == true)
+      #expect(status.lastError?.message.contains(["link": "link", "file": "not a folder"][how] ?? "a.dat") == true)
       #expect(plan.bytesSent == 0)
-      let after = try await runProcess(["sh", "-c", "cd \"$1\" && find . -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
+      let after = try await runProcess(["sh", "-c", "find \"$1\" -printf '%p %y %s %l %T@\\n' | sort", "sh", remote]).text
       #expect(before == after)
       #expect(try lab.syncStatus(run) == "failed")
 
@@ -75,6 +78,34 @@ import Testing
       try await client.retry(run)
       #expect(try await lab.settle(client, run).state == .job(.verified))
       #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      await client.close()
+    }
+  }
+
+  /// Somebody else puts a run there in the very moment in which ours is to be published.
+  @Test(arguments: [true, false]) func aRunThatAppearsMeanwhileIsAdoptedOrAConflict(equal: Bool) async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(200), "c.dat": noise(10)])
+      let remote = lab.remote(run)
+      let once = LocalChangeTests.Once()
+      let plan = FaultPlan(before: { call in
+        guard call.name == "publish" else { return }
+        once { try lab.write(noise(200, seed: equal ? 1 : 8), to: remote + "/b.dat") }
+      })
+      let client = lab.client(plan)
+      try await client.enqueue(run)
+      let status = try await lab.settle(client, run)
+      #expect(try lab.bytes(remote + "/b.dat") == noise(200, seed: equal ? 1 : 8))
+      if equal {
+        #expect(status.state == .job(.verified), "\(status)")
+        #expect(try await lab.checksumsHold(in: remote))
+        #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      } else {
+        #expect(status.state == .job(.failed) && status.lastError?.kind == .remoteConflict, "\(status)")
+        #expect(status.lastError?.message.contains("b.dat") == true)
+        // A folder that is no copy of the run is left as it was.
+        #expect(try FileManager.default.contentsOfDirectory(atPath: remote) == ["b.dat"])
+      }
       await client.close()
     }
   }

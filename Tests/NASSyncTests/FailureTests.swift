@@ -194,7 +194,7 @@ import Transport
     try await LabFixture.with(backoff: [0.1, 0.1, 0.1]) { lab in
       let destination = LentDestination(lab.realDriver)
       try await destination.open()
-      for number in stride(from: 2, through: 50, by: 3) {
+      for number in stride(from: 2, through: 50, by: 5) {
         let run = try lab.makeRun(project: "P\(number)", files: ["a.dat": noise(300), "sub/b.dat": noise(300_000)])
         let plan = FaultPlan(after: { call throws(TransportError) in if call.number == number { throw FaultPlan.lost } })
         let driver = await destination.driver(plan)

@@ -34,13 +34,15 @@ import Testing
 
   @Test func expiredAndRevokedOverridesBlock() async throws {
     try await LabFixture.with { lab in
-      let client = NASSyncClient(configuration: lab.configuration)
+      let clock = ManualClock()
+      let client = NASSyncClient(configuration: lab.configuration, clock: clock)
       let run = try lab.makeRun(files: ["CON": [1]])
       let entry = try await client.addOverride(
-        run, problemClass: .reservedFilesystemName, reason: "for a moment", expiresAt: Date().addingTimeInterval(3))
+        run, problemClass: .reservedFilesystemName, reason: "for a while", expiresAt: Date(timeIntervalSince1970: clock.wallSeconds + 60))
       #expect(entry.state == .active)
+      clock.advance(seconds: 59)
       #expect(try await client.gate(run).verdict.isOpen)
-      try await Task.sleep(nanoseconds: 3_100_000_000)
+      clock.advance(seconds: 2)
       #expect(try await client.overrides(of: run).map(\.state) == [.expired])
       #expect(try await client.enqueue(run).state == .blocked)
       let other = try await client.addOverride(run, problemClass: .reservedFilesystemName, reason: "for good")

@@ -82,6 +82,9 @@ import Testing
       try await lab.published(client, run)
       #expect(!lab.exists(lab.remote(run) + "/.exlab-wizard/creation.json"))
       #expect(!lab.exists(run + "/.exlab-wizard/creation.json"))
+      // What this program wrote into the run is no change of the run.
+      #expect(try await client.enqueue(run).unchanged)
+      #expect(try await client.forceVerify(run).ok)
       #expect(try await lab.checksumsHold(in: run))
       await client.close()
     }

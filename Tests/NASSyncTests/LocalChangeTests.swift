@@ -78,6 +78,27 @@ import Transport
     }
   }
 
+  @Test func aLinkThatPointsElsewhereNowIsMadeAnew() async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": [1], "b.dat": [2]])
+      try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "a.dat")
+      let once = Once()
+      let plan = FaultPlan(before: { call in
+        guard call.name == "syncFileSystem" else { return }
+        once {
+          try FileManager.default.removeItem(atPath: run + "/link")
+          try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "b.dat")
+        }
+      })
+      let client = lab.client(plan)
+      try await client.enqueue(run)
+      let status = try await lab.settle(client, run)
+      #expect(status.state == .job(.verified), "\(status)")
+      #expect(try await lab.sameTree(run, lab.remote(run)))
+      await client.close()
+    }
+  }
+
   @Test func filesThatComeAndGoMeanwhileAreFollowed() async throws {
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(5000), "z.dat": noise(10), "sub/x": [1]])
@@ -117,6 +138,23 @@ import Transport
       #expect(status.state == .job(.failed))
       #expect(status.lastError?.kind == .blocked && status.lastError?.message.contains("symlink_escapes_run") == true, "\(status)")
       #expect(!lab.exists(lab.remote(run)))
+      await client.close()
+    }
+  }
+
+  @Test func whatChangesWhileItWaitsIsSentAsItIs() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun(files: ["a.dat": noise(500), "gone.dat": [1]])
+      try await client.enqueue(run)
+      try lab.write(noise(900), to: run + "/a.dat")
+      try lab.write([3], to: run + "/new.dat")
+      try FileManager.default.removeItem(atPath: run + "/gone.dat")
+      let report = try await client.drain()
+      #expect(report.done.count == 1 && report.done.first?.filesTotal == 2 && report.done.first?.bytesTotal == 901)
+      #expect(try await lab.sameTree(run, lab.remote(run)))
+      let told = try #require(try await client.history(of: run).first { $0.event == "snapshot_replaced" }).detail
+      for name in ["a.dat", "gone.dat", "new.dat"] { #expect(told.contains(name)) }
       await client.close()
     }
   }
