@@ -6,11 +6,11 @@ import Verification
 
 extension JobRunner {
   /// Makes the staging folder and clears it of what this snapshot does not have.
-  /// - Parameter stale: Files that changed here since they may have been sent: what lies there of them is of no use, whatever its size and time.
+  /// - Parameter changed: Components that are no longer what an earlier attempt sent.
   /// - Returns: What an earlier attempt left there that is still of use.
-  func prepareStaging(_ job: JobRow, layout: RemoteLayout, stale: Set<RelativePath>) async throws(StepFailure) -> [RelativePath:
-    RemoteEntry]
-  {
+  func prepareStaging(
+    _ job: JobRow, layout: RemoteLayout, changed: [RelativePath]
+  ) async throws(StepFailure) -> [RelativePath: RemoteEntry] {
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
@@ -18,7 +18,7 @@ extension JobRunner {
         var staged: [RelativePath: RemoteEntry] = [:]
         if let tree = try await RemoteTree.walk(layout.staging, session: session) {
           staged = tree.entries
-          try await Self.clear(&staged, of: components, stale: stale, layout: layout, session: session)
+          try await Self.clear(&staged, of: components, changed: Set(changed), layout: layout, session: session)
         }
         try await session.makeFolder(layout.staging)
         return staged
@@ -29,7 +29,7 @@ extension JobRunner {
   /// Removes what the snapshot does not have, or has as another kind of thing, or what has changed here since it was sent: a leftover of an
   /// earlier state of the run must neither be published nor be resumed. Size and time in a listing do not tell every change.
   private static func clear(
-    _ staged: inout [RelativePath: RemoteEntry], of components: [ComponentRow], stale: Set<RelativePath>, layout: RemoteLayout,
+    _ staged: inout [RelativePath: RemoteEntry], of components: [ComponentRow], changed: Set<RelativePath>, layout: RemoteLayout,
     session: any TransportSession
   ) async throws(TransportError) {
     var wanted: [RelativePath: ComponentRow] = [:]
@@ -38,7 +38,7 @@ extension JobRunner {
     for (path, found) in staged.sorted(by: { $1.key < $0.key }) where path != layout.metadata {
       let keep: Bool
       switch wanted[path]?.entry.kind {
-      case .file?: keep = found.kind == .file && !stale.contains(path)
+      case .file?: keep = found.kind == .file && !changed.contains(path)
       case .folder?: keep = found.kind == .folder
       // A link is one request to make again, and one that points elsewhere would stand in its way.
       case .symlink?: keep = found.kind == .symlink && wanted[path]?.state != .pending

@@ -83,7 +83,7 @@ struct JobRunner: Sendable {
 
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
-    let prepared = try await prepareStaging(job, layout: layout, stale: Set(difference.changed))
+    let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
     let rows = try await adopt(job, layout: layout, folder: folder)
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows

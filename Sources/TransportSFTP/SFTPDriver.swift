@@ -60,6 +60,7 @@ package final class SFTPDriver: TransportDriver {
     let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
     let file = try SFTPProbe.scratch(in: root)
     try await session.makeFolder(root)
+    try await ProbeName.removeAbandoned(in: root, session: session)
     try await session.put(content, at: file, modified: nil, mode: nil, durable: false)
     let outcome: Result<RemoteShellOutcome, TransportError>
     do throws(TransportError) {

@@ -45,6 +45,7 @@ struct SFTPProbe {
     let scratch = try Self.scratch(in: root)
     do {
       try await session.makeFolder(root)
+      try await ProbeName.removeAbandoned(in: root, session: session)
       try await session.makeFolder(scratch)
     } catch {
       if error.sessionLost { throw error }
@@ -125,7 +126,7 @@ struct SFTPProbe {
 
   /// A name below the root that nothing else has.
   static func scratch(in root: RemotePath) throws(TransportError) -> RemotePath {
-    try below(root, ".nassync-probe-" + String(UInt64.random(in: .min ... .max), radix: 16))
+    root.appending(try ProbeName.make())
   }
 
   /// Says what came of looking for a shell, and how files will be proven therefore.
