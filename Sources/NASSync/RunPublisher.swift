@@ -125,12 +125,36 @@ struct RunPublisher: Sendable {
       }
       if taken { try await requireEqual(row, isEqual) }
     }
+    try await requireAllThere()
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.final.appending(layout.metadata))
       for (path, _) in files(documents) {
         try await session.replace(layout.staging.appending(path), over: layout.final.appending(path))
       }
       try await session.removeTree(layout.staging)
+    }
+  }
+
+  /// The last look before the manifest says that all is there and the staging folder goes: every component is in its place.
+  private func requireAllThere() async throws(TransportError) {
+    let there = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await RemoteTree.walk(layout.final, session: session)?.entries ?? [:]
+    }
+    for row in components {
+      let found = there[row.entry.path]
+      let isThere =
+        switch row.entry.kind {
+        case .file, .special: found?.kind == .file && found?.size == row.entry.fingerprint.size
+        case .folder: found?.kind == .folder
+        case .symlink: found?.kind == .symlink
+        }
+      guard isThere else {
+        throw .failure(
+          SyncFailure(
+            .protocol, "\(layout.final.appending(row.entry.path)) is not there although it was published",
+            hint: "Look at who else writes to this folder on the NAS; the run is proven anew, and what is missing is sent again."),
+          sessionLost: false)
+      }
     }
   }
 

@@ -110,6 +110,27 @@ import Testing
     }
   }
 
+  /// A file that is added to a published run and gone again before the manifest says that it is there.
+  @Test func whatVanishesWhileItIsPublishedIsNotCalledVerified() async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "b.dat": noise(200), "c.dat": noise(10)])
+      let remote = lab.remote(run)
+      try lab.write(noise(100), to: remote + "/a.dat")
+      let once = LocalChangeTests.Once()
+      let plan = FaultPlan(after: { call in
+        if call.name == "publish", call.isFor("b.dat") { once { try FileManager.default.removeItem(atPath: remote + "/b.dat") } }
+      })
+      let client = lab.client(plan)
+      try await client.enqueue(run)
+      let status = try await lab.settle(client, run)
+      #expect(status.state == .job(.verified), "\(status)")
+      #expect(try await lab.sameTree(run, remote))
+      #expect(plan.timesSent("a.dat") == 0 && plan.timesSent("b.dat") == 2 && plan.timesSent("c.dat") == 1)
+      #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"])
+      await client.close()
+    }
+  }
+
   @Test func newFilesMakeANewGenerationAndChangedOnesAreBlocked() async throws {
     try await LabFixture.with { lab in
       let plan = FaultPlan()
