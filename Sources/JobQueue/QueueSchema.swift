@@ -51,6 +51,7 @@ enum QueueSchema {
         -- of that, and claimed_by is a column of it because a condition alone does not spare the row.
         CREATE INDEX job_due ON job (state, claimed_by, equipment_id, next_attempt_at, priority DESC, number, destination)
           WHERE claimed_by IS NULL AND (state = 'queued' OR state = 'awaiting_verify');
+        CREATE INDEX job_by_place ON job (destination, remote_path);
         CREATE INDEX job_by_state ON job (state, claimed_by, next_attempt_at);
 
         CREATE TABLE component (

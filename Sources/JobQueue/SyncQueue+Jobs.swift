@@ -19,6 +19,7 @@ extension SyncQueue {
     let now = clock.wallSeconds
     return try write { (connection) throws(QueueError) in
       if let active = try Self.latest(connection, runPath: draft.runPath), active.state.isActive { return .active(active) }
+      try Self.checkPlace(connection, draft)
       do throws(SQLiteError) {
         let generation =
           1 + (try connection.first("SELECT max(generation) FROM job WHERE run_path = ?1", [.text(draft.runPath)]) { $0.integer(0) } ?? 0)
@@ -41,6 +42,23 @@ extension SyncQueue {
       guard let row = try Self.latest(connection, runPath: draft.runPath) else { throw .failure(Self.vanished(draft.id)) }
       return .registered(row)
     }
+  }
+
+  /// Two runs of this workstation never share a place on the NAS.
+  private static func checkPlace(_ connection: Connection, _ draft: JobDraft) throws(QueueError) {
+    let other: (run: String, equipment: String)?
+    do throws(SQLiteError) {
+      other = try connection.first(
+        "SELECT run_path, equipment_id FROM job WHERE destination = ?1 AND remote_path = ?2 AND run_path <> ?3 LIMIT 1",
+        [.text(draft.destination), .text(draft.remotePath), .text(draft.runPath)]
+      ) { ($0.text(0), $0.text(1)) }
+    } catch { throw .sqlite(error) }
+    guard let other else { return }
+    throw .failure(
+      SyncFailure(
+        .misconfigured,
+        "\(displayText(draft.runPath)) would lie at \(draft.remotePath) on the NAS, where \(displayText(other.run)) of \(other.equipment) goes",
+        hint: "Give one of the instruments a remote_root of its own; two runs are never merged."))
   }
 
   /// Folders alone are no component: there would be nothing whose content can be compared.

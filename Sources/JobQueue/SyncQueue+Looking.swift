@@ -21,6 +21,13 @@ extension SyncQueue {
         ON component.job = j.number
       WHERE component.state = 'verified' ORDER BY path, generation
       """
+    /// ?1: a job's number, or NULL for all.
+    static let lastChecks = """
+      SELECT job, event, at, detail FROM history WHERE sequence IN (
+        SELECT max(sequence) FROM history
+        WHERE (?1 IS NULL OR job = ?1) AND event IN ('proven', 'verified_on_demand', 'nas_mismatch_on_demand', 'local_mismatch_on_demand')
+        GROUP BY job)
+      """
     /// ?1: the run's path.
     static let latestVerified = """
       SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 AND verified_at IS NOT NULL ORDER BY generation DESC LIMIT 1
@@ -67,6 +74,16 @@ extension SyncQueue {
     try read { (connection) throws(SQLiteError) in
       try connection.query(LookStatement.components, [.integer(job.number)], RowCoding.component)
     }
+  }
+
+  /// What the last check of each job found: the event, when, and its sentence, by the job's number.
+  package func lastChecks(ofJob number: Int64? = nil) throws(SyncFailure) -> [Int64: (event: String, at: Double, detail: String)] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.lastChecks, [.optional(number)]) {
+        (job: $0.integer(0), event: $0.text(1), at: $0.real(2), detail: $0.text(3))
+      }
+    }
+    return Dictionary(rows.map { ($0.job, ($0.event, $0.at, $0.detail)) }) { $1 }
   }
 
   /// The newest job of a run that was ever verified.

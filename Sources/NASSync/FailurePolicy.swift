@@ -23,7 +23,8 @@ struct FailurePolicy: Sendable {
     if failure.kind == .interrupted { return .wait(seconds: 0) }
     guard failure.retry else { return .giveUp(attempts: attempts + 1) }
     if unreachable { return .wait(seconds: backoff.first ?? 30) }
-    let counted = progressed ? 1 : attempts + 1
+    // A file that keeps changing is sent from its beginning each time: that is no progress.
+    let counted = progressed && failure.kind != .localChanged ? 1 : attempts + 1
     guard counted <= backoff.count else { return .giveUp(attempts: counted) }
     return .retry(attempts: counted, seconds: backoff[counted - 1])
   }

@@ -58,7 +58,9 @@ extension JobRunner {
   /// Compares a run that is on the NAS already: equal things are adopted, missing ones stay to be sent, a differing one is a conflict and
   /// nothing is overwritten.
   /// - Returns: The components with what was adopted.
-  func adopt(_ job: JobRow, layout: RemoteLayout, folder: RunFolder) async throws(StepFailure) -> [ComponentRow] {
+  func adopt(
+    _ job: JobRow, layout: RemoteLayout, folder: RunFolder, record: [UInt8]?
+  ) async throws(StepFailure) -> [ComponentRow] {
     var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     let tree: RemoteTree?
     do {
@@ -72,6 +74,7 @@ extension JobRunner {
       return rows
     }
 
+    try await refuseAnotherRun(job, layout: layout, tree: tree, record: record)
     var conflicts: [String] = []
     var toCompare: [(index: Int, remote: RemotePath)] = []
     var adopted: [ComponentProgress] = []
@@ -138,6 +141,22 @@ extension JobRunner {
         job, event: "adopted", detail: "\(layout.final) exists on the NAS: \(files) equal files adopted, the rest is added")
     }
     return rows
+  }
+
+  /// Two instruments, or two workstations, whose runs would lie in one folder: neither is merged into the other.
+  private func refuseAnotherRun(_ job: JobRow, layout: RemoteLayout, tree: RemoteTree, record: [UInt8]?) async throws(StepFailure) {
+    let receipt =
+      tree.entries[layout.receipt]?.kind == .file ? try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26) : nil
+    let there =
+      tree.entries[layout.record]?.kind == .file ? try await readSmall(layout.final.appending(layout.record), limit: 1 << 26) : nil
+    guard
+      let difference = RemoteIdentity.difference(receipt: receipt, remoteRecord: there, localRecord: record, equipment: job.equipmentID)
+    else { return }
+    throw StepFailure(
+      SyncFailure(
+        .remoteConflict, "\(layout.final) on the NAS is another run: \(difference)",
+        hint: "Nothing was changed there. Two instruments or workstations that share a remote_root need runs of different paths: "
+          + "give one of them a remote_root of its own, or move the folder on the NAS away."))
   }
 
   private func linkTarget(_ path: RemotePath) async throws(StepFailure) -> [UInt8] {

@@ -149,7 +149,8 @@ extension JobRunner {
     let job = await attempt.job
     let manifest = RunManifest(
       components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
-    let documents = try await makeDocuments(job, proof, manifest: manifest)
+    let foreign = foreignFiles(trees.final, components: components, manifest: manifest, layout: layout)
+    let documents = try await makeDocuments(job, proof, manifest: manifest, foreign: foreign)
     let publisher = RunPublisher(pool: route.pool, layout: layout, components: components)
     do throws(TransportError) {
       try await publisher.stage(documents)
@@ -162,8 +163,35 @@ extension JobRunner {
       }
       try await publisher.confirm(documents)
     } catch { throw StepFailure(error) }
+    // The rename, too, must outlive a power cut of the NAS before anybody counts on it.
+    if let parent = layout.final.parent { try await syncRemote(parent) }
     await writeLocally(job, documents)
     try await settleVerified(attempt, proof, documents)
+  }
+
+  /// What lies in the published folder and is none of the run's: named in the receipt, so that nobody takes it for proven.
+  private func foreignFiles(
+    _ final: RemoteTree?, components: [ComponentRow], manifest: RunManifest, layout: RemoteLayout
+  ) -> [String] {
+    guard let final else { return [] }
+    let own = Set(components.map(\.entry.path)).union(manifest.entries.map(\.path))
+    let found = extraFiles(in: final, known: own, layout: layout)
+    if !found.isEmpty {
+      environment.events.send(
+        .warning(
+          runPath: nil,
+          message: "\(layout.final) holds \(found.count) files that are none of the run's, first \(found[0]); they are left alone"))
+    }
+    return found.map(\.description)
+  }
+
+  /// Files and links that nothing accounts for: not the run's, not this program's, not of a kind that `exclude` keeps back.
+  func extraFiles(in tree: RemoteTree, known: Set<RelativePath>, layout: RemoteLayout) -> [RelativePath] {
+    let patterns = route.profile.exclude.map(ExcludePattern.init)
+    return tree.entries.filter { path, entry in
+      entry.kind != .folder && !known.contains(path) && !layout.isBookkeeping(path)
+        && !patterns.contains { $0.matches(path, isFolder: false) }
+    }.keys.sorted()
   }
 
   private func settleVerified(_ attempt: Attempt, _ proof: VerifiedReceipt, _ documents: RunDocuments) async throws(StepFailure) {
@@ -192,7 +220,7 @@ extension JobRunner {
 
   /// Manifest, receipt and the record's copy, as they travel and as they are kept here.
   private func makeDocuments(
-    _ job: JobRow, _ proof: VerifiedReceipt, manifest: RunManifest
+    _ job: JobRow, _ proof: VerifiedReceipt, manifest: RunManifest, foreign: [String]
   ) async throws(StepFailure) -> RunDocuments {
     let snapshot: RunSnapshot
     do {
@@ -203,7 +231,8 @@ extension JobRunner {
       }
     } catch { throw StepFailure(error) }
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
-    let decision = await environment.gate.evaluate(snapshot, at: location(of: job), published: [], limits: route.limits)
+    let decision = await environment.gate.evaluate(
+      snapshot, at: location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
     let text = manifest.encoded
     guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
     let receipt = Receipt(
@@ -213,6 +242,7 @@ extension JobRunner {
         host: environment.sender.host, user: environment.sender.user, program: "nassync \(environment.sender.version)"),
       enqueuedAt: Date(timeIntervalSince1970: job.createdAt), verifiedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds),
       files: job.filesTotal, bytes: job.bytesTotal, excluded: snapshot.excluded.map(\.description),
+      foreign: foreign.isEmpty ? nil : foreign,
       gate: Receipt.GatePart(
         evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds), rules: environment.gate.rules,
         informing: decision.verdict.informing, overridden: decision.verdict.overridden.map(\.finding),

@@ -1,3 +1,4 @@
+import Foundation
 import Gate
 import JobQueue
 import SyncModel
@@ -41,6 +42,7 @@ extension JobRunner {
     _ decision: FailurePolicy.Decision, to job: JobRow, failure: SyncFailure, ended: StepFailure
   ) async throws(SyncFailure) {
     let now = environment.clock.wallSeconds
+    var failure = failure
     var next: Double?
     var attempts = job.attempts
     var event = JobEvent.interrupted
@@ -52,6 +54,7 @@ extension JobRunner {
     case .giveUp(let counted):
       attempts = counted
       event = .gaveUp
+      failure = Self.final(failure)
     }
     if ended.unreachable, let next {
       try await environment.queue.recordOutage(job.destination, failure: failure, nextAttemptAt: next)
@@ -75,6 +78,16 @@ extension JobRunner {
     if !ended.findings.isEmpty { environment.events.send(.blocked(runPath: job.runPath, findings: ended.findings)) }
     environment.events.send(
       .failed(jobID: job.id, runPath: job.runPath, failure: failure, nextAttemptAt: event == .gaveUp ? nil : (next ?? now)))
+  }
+
+  /// The failure of a job that is not tried again by itself: its hint must say so, and what brings it back.
+  static func final(_ failure: SyncFailure) -> SyncFailure {
+    var hint = failure.hint
+    for promise in ["; it is tried again", ", it is tried again", " It is tried again", "it is tried again"] {
+      hint = hint.replacingOccurrences(of: promise, with: "")
+    }
+    if !hint.contains("nassync retry") { hint += " It is not tried again by itself: `nassync retry` it then." }
+    return SyncFailure(failure.kind, failure.message, hint: hint, retry: false)
   }
 
   /// Sets `sync_status` in the run's own record; what goes wrong there is told and changes nothing else.

@@ -83,8 +83,8 @@ struct JobRunner: Sendable {
 
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
+    let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
-    let rows = try await adopt(job, layout: layout, folder: folder)
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
     ) { [events = environment.events] in events.send(.progress($0)) }
@@ -93,10 +93,10 @@ struct JobRunner: Sendable {
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
-      staged: prepared)
+      staged: prepared, flushesSmallFiles: !(try await canSync(layout)))
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
 
-    try await makeDurable(layout)
+    try await syncRemote(layout.staging)
 
     // The run may have grown while it was sent: what is published must be what lies on the disk.
     let after = try await scan(job)
@@ -117,17 +117,20 @@ struct JobRunner: Sendable {
     await attempt.move(to: job)
   }
 
-  /// Small files are not flushed one by one: where the NAS has a shell, one `sync` of its file system does it for all of them. Where it has
-  /// none, large files have been flushed each, and what a NAS lost of a small one in a power cut shows as a digest mismatch.
-  private func makeDurable(_ layout: RemoteLayout) async throws(StepFailure) {
-    guard environment.verifyMethod != .readback else { return }
+  /// Whether the NAS can be told to write everything to its disks at once. Where it can, small files are not flushed one by one.
+  private func canSync(_ layout: RemoteLayout) async throws(StepFailure) -> Bool { try await syncRemote(layout.staging) }
+
+  /// Makes the NAS write what lies below a folder to its disks.
+  /// - Returns: False where it has no way to be told.
+  @discardableResult
+  func syncRemote(_ folder: RemotePath) async throws(StepFailure) -> Bool {
     do throws(TransportError) {
-      guard let hasher = try await route.pool.hasher() else { return }
-      _ = try await hasher.syncFileSystem(of: layout.staging)
-    } catch {
-      if error.sessionLost { await route.pool.dropHasher() }
-      throw StepFailure(error)
-    }
+      guard let hasher = try await route.pool.hasher() else { return false }
+      do throws(TransportError) { return try await hasher.syncFileSystem(of: folder) } catch {
+        if error.sessionLost { await route.pool.dropHasher() }
+        throw error
+      }
+    } catch { throw StepFailure(error) }
   }
 
   /// A job registered for another destination than the configuration names today goes to today's, from the start.
@@ -161,7 +164,7 @@ struct JobRunner: Sendable {
   }
 
   /// What earlier generations published, for the rule that a published file must not change.
-  private func publishedComponents(of job: JobRow) async throws(StepFailure) -> [ComponentRow] {
+  func publishedComponents(of job: JobRow) async throws(StepFailure) -> [ComponentRow] {
     guard job.generation > 1 else { return [] }
     return try await queued { () async throws(SyncFailure) in try await environment.queue.publishedComponents(ofRun: job.runPath) }
   }

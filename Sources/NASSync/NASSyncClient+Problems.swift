@@ -63,7 +63,9 @@ extension NASSyncClient {
   public func problems() async throws(SyncFailure) -> [Problem] {
     guard let queue = try await queueIfPresent() else { return [] }
     var problems: [Problem] = []
-    for outage in try await queue.outages() {
+    let addresses = Set(configuration.equipment.map { route(for: $0).pool.driver.address })
+    // Of an address that no profile has any more, nobody wants to know whether it answers.
+    for outage in try await queue.outages() where addresses.contains(outage.destination) {
       problems.append(
         Problem(
           problemClass: "destination_unreachable", severity: .critical, runPath: nil, equipmentID: nil, destination: outage.destination,
@@ -80,7 +82,11 @@ extension NASSyncClient {
           message: first + (findings.count > 1 ? " (and \(findings.count - 1) more)" : ""), blocks: "the run stays on this workstation",
           nextStep: (findings.first?.hint ?? "`nassync gate` shows the findings.") + " Then `nassync enqueue` it again."))
     }
+    let checks = try await queue.lastChecks()
     for job in try await queue.latestJobs() {
+      if let check = checks[job.number], job.state == .verified || job.state == .cleanupEligible, let problem = Self.problem(job, check) {
+        problems.append(problem)
+      }
       guard let error = job.lastError else { continue }
       let failed = job.state == .failed
       guard failed || job.state.isActive && job.attempts > 0 else { continue }
@@ -92,6 +98,19 @@ extension NASSyncClient {
           nextStep: error.hint))
     }
     return problems.sorted { $0.since < $1.since }
+  }
+
+  /// What a check on demand found and nobody has mended yet.
+  private static func problem(_ job: JobRow, _ check: (event: String, at: Double, detail: String)) -> Problem? {
+    let onNAS = check.event == "nas_mismatch_on_demand"
+    guard onNAS || check.event == "local_mismatch_on_demand" else { return nil }
+    return Problem(
+      problemClass: onNAS ? "nas_copy_differs" : "local_copy_differs", severity: onNAS ? .critical : .warning, runPath: job.runPath,
+      equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail,
+      blocks: onNAS ? "the NAS copy cannot be relied on" : "nothing; the NAS copy is whole",
+      nextStep: onNAS
+        ? "`nassync verify` names the files. Move the wrong ones away on the NAS, then `nassync enqueue` the run: what is missing there is sent again."
+        : "`nassync verify` names the files. New ones are sent by `nassync enqueue`; a changed one wants a look before anything else.")
   }
 
   /// Connects to each instrument's destination and says what will work there.

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Gate
 import JobQueue
 import SyncModel
@@ -68,6 +69,8 @@ extension NASSyncClient {
       }
       guard snapshot.replacingEntries(entries).difference(from: snapshot.replacingEntries(known)).isEmpty else { return nil }
       try await queue.clearBlocked(runPath: job.runPath)
+      // A check found the NAS copy changed: a new generation sends what is missing there and names what differs.
+      if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return nil }
       return Self.handle(job, unchanged: true)
     case .cleaned: return nil
     }
@@ -95,8 +98,20 @@ extension NASSyncClient {
     return try await queue()
   }
 
+  /// The newest job of a path that the queue knows, whatever the configuration says of it today.
+  private func knownJob(_ path: String) async throws(SyncFailure) -> JobRow? {
+    guard let queue = try await queueIfPresent() else { return nil }
+    let resolved = try await readers.next().run { () throws(SyncFailure) -> String in
+      guard let real = realpath(path, nil) else { return URL(fileURLWithPath: path).standardizedFileURL.path }
+      defer { free(real) }
+      return String(cString: real)
+    }
+    return try await queue.latestJob(ofRun: resolved)
+  }
+
   /// Where a run stands; `state` is `.none` for one without a job.
   public func status(of path: String, equipment: String? = nil) async throws(SyncFailure) -> RunStatus {
+    if equipment == nil, let job = try await knownJob(path) { return RunStatus(job) }
     let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
     guard let job = try await queueIfPresent()?.latestJob(ofRun: location.root) else {
       return RunStatus(runPath: location.root, equipmentID: location.equipment)
@@ -113,8 +128,9 @@ extension NASSyncClient {
   /// - Throws: `SyncFailure` of kind `misconfigured` for a run in any other state.
   @discardableResult
   public func retry(_ path: String, equipment: String? = nil) async throws(SyncFailure) -> RunStatus {
-    let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
     let queue = try await queue()
+    if equipment == nil, let job = try await knownJob(path) { return RunStatus(try await requeue(job, queue: queue)) }
+    let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
     guard let job = try await queue.latestJob(ofRun: location.root) else {
       throw SyncFailure(
         .misconfigured, "\(displayText(location.root)) has no job", hint: "`nassync enqueue` gives it one.")

@@ -40,10 +40,15 @@ extension NASSyncClient {
     if let job = subject.job {
       let first = mismatches.first.map { ", first \($0.path) (\($0.place.rawValue): \($0.detail))" } ?? ""
       try await queue.note(
-        job, event: mismatches.isEmpty ? "verified_on_demand" : "mismatch_on_demand",
+        job, event: Self.event(of: mismatches),
         detail: "\(subject.files.count) files\(localOnly ? ", local side only" : ""), \(mismatches.count) mismatches\(first)")
     }
     return report
+  }
+
+  private static func event(of mismatches: [IntegrityReport.Mismatch]) -> String {
+    if mismatches.isEmpty { return "verified_on_demand" }
+    return mismatches.contains { $0.place == .nas } ? "nas_mismatch_on_demand" : "local_mismatch_on_demand"
   }
 
   /// The runs that have been verified once: what `verify --all` checks.
@@ -175,9 +180,11 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     let expected = subject.expected
     let known = Set(expected.map(\.path))
-    let extras = (tree?.entries ?? [:]).filter { path, entry in
-      !known.contains(path) && !layout.isBookkeeping(path) && entry.kind != .folder
-    }.keys.sorted()
+    let receipt = try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26)
+    // What the receipt of this very publication names as foreign was there before us.
+    let trusted = receipt.flatMap { SHA256Hasher.digest(of: $0) } == subject.job?.receiptDigest || subject.job == nil
+    let foreign = Set(trusted ? receipt.flatMap(Receipt.decode)?.foreign ?? [] : [])
+    let extras = tree.map { extraFiles(in: $0, known: known, layout: layout) }?.filter { !foreign.contains($0.description) } ?? []
     let outcome = try await withVerifier { (verifier) throws(TransportError) in
       try await verifier.verify(
         expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: extras)

@@ -109,14 +109,14 @@ extension NASSyncClient {
   }
 
   private func workerLoop(_ environment: RunnerEnvironment, load: WorkLoad, untilIdle: Bool) async {
-    var told = false
+    var failingSince: UInt64?
     while !environment.stop.isSet, !Task.isCancelled {
       do throws(SyncFailure) {
         let excluded = try await unreachable(environment.queue)
         let claimed = try await load.claim { (inFlight) async throws(SyncFailure) in
           try await environment.queue.claimNext(worker: environment.worker, inFlight: inFlight, excludingDestinations: excluded)
         }
-        told = false
+        failingSince = nil
         if let job = claimed {
           await work(on: job, environment)
           await load.finished(job.equipmentID)
@@ -126,9 +126,12 @@ extension NASSyncClient {
         if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
       } catch {
         // A full disk or a held lock: the queue is asked again until it answers; nothing is claimed meanwhile.
-        if !told { hub.send(.warning(runPath: nil, message: "\(error)")) }
-        told = true
-        if !error.retry, untilIdle { return }
+        let now = clock.monotonicNanoseconds
+        if failingSince == nil, await load.isFirstToTell(error) { hub.send(.warning(runPath: nil, message: "\(error)")) }
+        let since = failingSince ?? now
+        failingSince = since
+        // Whoever started a drain waits for its end, a service for better times.
+        if untilIdle, !error.retry || now - since > 60_000_000_000 { return }
       }
       do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + (untilIdle ? 50_000_000 : 250_000_000)) } catch { return }
     }
@@ -163,6 +166,13 @@ private actor WorkLoad {
   private var inFlight: [String: Int] = [:]
   /// Claims that are made or wait for their turn.
   private var claiming = 0
+  private var told: SyncFailure?
+
+  /// Whether no other worker has told this failure just now.
+  func isFirstToTell(_ failure: SyncFailure) -> Bool {
+    defer { told = failure }
+    return told != failure
+  }
   private var isTaken = false
   private var waiters: [CheckedContinuation<Void, Never>] = []
 

@@ -20,6 +20,8 @@ struct Receipt: Hashable, Sendable, Codable {
   let bytes: UInt64
   /// Not sent, by the instrument's `exclude` patterns.
   let excluded: [String]
+  /// Files that lay in the run's folder on the NAS already and are none of the run's: neither sent nor proven, and left alone.
+  let foreign: [String]?
   let gate: GatePart
   let verification: VerificationPart
   /// Digest of `checksums.sha256`, which lists every component.
@@ -69,7 +71,7 @@ struct Receipt: Hashable, Sendable, Codable {
     case sender
     case enqueuedAt = "enqueued_at"
     case verifiedAt = "verified_at"
-    case files, bytes, excluded, gate, verification
+    case files, bytes, excluded, foreign, gate, verification
     case manifestSHA256 = "manifest_sha256"
     case recordSHA256 = "record_sha256"
   }
