@@ -118,7 +118,10 @@ struct JobRunner: Sendable {
   }
 
   /// Whether the NAS can be told to write everything to its disks at once. Where it can, small files are not flushed one by one.
-  private func canSync(_ layout: RemoteLayout) async throws(StepFailure) -> Bool { try await syncRemote(layout.staging) }
+  private func canSync(_ layout: RemoteLayout) async throws(StepFailure) -> Bool {
+    if let known = await route.pool.canSync { return known }
+    return try await syncRemote(layout.staging)
+  }
 
   /// Makes the NAS write what lies below a folder to its disks.
   /// - Returns: False where it has no way to be told.
@@ -126,7 +129,11 @@ struct JobRunner: Sendable {
   func syncRemote(_ folder: RemotePath) async throws(StepFailure) -> Bool {
     do throws(TransportError) {
       guard let hasher = try await route.pool.hasher() else { return false }
-      do throws(TransportError) { return try await hasher.syncFileSystem(of: folder) } catch {
+      do throws(TransportError) {
+        let done = try await hasher.syncFileSystem(of: folder)
+        await route.pool.learned(canSync: done)
+        return done
+      } catch {
         if error.sessionLost { await route.pool.dropHasher() }
         throw error
       }

@@ -27,6 +27,8 @@ actor SessionPool {
   private var waiters: [CheckedContinuation<Void, Never>] = []
   private var knownHasher: (any RemoteHasher)??
   private var hasherUsers = 0
+  /// Whether the hasher can make the NAS write everything to its disks; nil until it was asked.
+  private(set) var canSync: Bool?
   /// What `interrupt()` must reach without waiting for the actor.
   private let interruptible = Mutex<[any TransportSession]>([])
   private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
@@ -115,6 +117,9 @@ actor SessionPool {
     interruptibleHasher.withLock { $0 = made }
     return made
   }
+
+  /// Remembers the answer: asking is a whole `sync` of the NAS.
+  func learned(canSync answer: Bool) { canSync = answer }
 
   /// Forgets a hasher whose connection is lost; the next job makes a new one.
   func dropHasher() async {

@@ -104,7 +104,7 @@ import Transport
       let first = lab.client(before, configuration: slow)
       try await first.enqueue(run)
       try await first.start()
-      try await Task.sleep(nanoseconds: 900_000_000)
+      while before.bytesSent < 1_500_000 { try await Task.sleep(nanoseconds: 20_000_000) }
       let began = ContinuousClock.now
       await first.close()
       #expect(ContinuousClock.now - began < .seconds(3))
@@ -236,7 +236,9 @@ import Transport
   @Test func aRunGoesWhereTheConfigurationSaysToday() async throws {
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(3000), "b.dat": noise(3000)])
-      let plan = FaultPlan(before: { call throws(TransportError) in if call.name == "syncFileSystem" { throw FaultPlan.lost } })
+      let plan = FaultPlan(before: { call throws(TransportError) in
+        if call.name == "syncFileSystem", call.sentBefore > 0 { throw FaultPlan.lost }
+      })
       let first = lab.client(plan)
       try await first.enqueue(run)
       _ = try await first.drain()

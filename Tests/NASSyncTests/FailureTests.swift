@@ -76,7 +76,7 @@ import Transport
       let client = lab.client(plan)
       let run = try lab.makeRun(files: ["sub/a.dat": [1], "sub/b.dat": noise(400_000)])
       try await client.enqueue(run)
-      let status = try await lab.settle(client, run, seconds: 6)
+      let status = try await lab.settle(client, run)
       #expect(status.state == .job(.failed), "\(status)")
       #expect(status.lastError?.kind == .permission)
       // The first attempt brought something over, so the count begins with it: 1, 2, 3.

@@ -13,6 +13,8 @@ final class FaultPlan: Sendable {
     let path: RemotePath?
     /// Bytes handed over, of `put` and `write`.
     var bytes = 0
+    /// Bytes handed over by the calls before this one.
+    var sentBefore = 0
     /// Whether the last segment of the path is this.
     func isFor(_ leaf: String) -> Bool { path.map { $0.description.hasSuffix("/" + leaf) } ?? false }
     var description: String { "\(number) \(name) \(path.map(\.description) ?? "")" }
@@ -41,7 +43,8 @@ final class FaultPlan: Sendable {
     _ name: String, _ path: RemotePath? = nil, bytes: Int = 0, _ body: () async throws(TransportError) -> Result
   ) async throws(TransportError) -> Result {
     let call = seen.withLock { seen in
-      let call = Call(number: seen.count + 1, name: name, path: path, bytes: bytes)
+      let before = seen.last.map { $0.sentBefore + $0.bytes } ?? 0
+      let call = Call(number: seen.count + 1, name: name, path: path, bytes: bytes, sentBefore: before)
       seen.append(call)
       return call
     }

@@ -84,7 +84,7 @@ import Transport
       try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "a.dat")
       let once = Once()
       let plan = FaultPlan(before: { call in
-        guard call.name == "syncFileSystem" else { return }
+        guard call.name == "syncFileSystem", call.sentBefore > 0 else { return }
         once {
           try FileManager.default.removeItem(atPath: run + "/link")
           try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "b.dat")
@@ -104,7 +104,7 @@ import Transport
       let run = try lab.makeRun(files: ["a.dat": noise(5000), "z.dat": noise(10), "sub/x": [1]])
       let once = Once()
       let plan = FaultPlan(before: { call in
-        guard call.name == "syncFileSystem" else { return }
+        guard call.name == "syncFileSystem", call.sentBefore > 0 else { return }
         once {
           try lab.write(noise(70), to: run + "/added/new.dat")
           try FileManager.default.removeItem(atPath: run + "/sub")

@@ -59,7 +59,7 @@ import Transport
       let run = try lab.makeRun(files: ["a.dat": noise(5000), "sub/b.dat": noise(60)])
       let once = LocalChangeTests.Once()
       let plan = FaultPlan(after: { call in
-        guard call.name == "syncFileSystem" else { return }
+        guard call.name == "syncFileSystem", call.sentBefore > 0 else { return }
         once {
           let staging = try #require(try lab.staging(of: run))
           try FileManager.default.removeItem(atPath: staging + "/a.dat")
