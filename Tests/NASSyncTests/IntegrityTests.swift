@@ -81,8 +81,10 @@ import Testing
       for (number, damage) in damages.enumerated() {
         let run = "\(lab.lab)/CYTOMETER_01/P\(number)/Runs/Run_2026-11-20T10-00"
         let before = try await client.status(of: run)
-        let whole = try await client.forceVerify(run)
-        #expect(whole.ok && whole.filesChecked == 2 && whole.bytesChecked == 70_900 && whole.evidence?.rawValue == method.rawValue)
+        if number == 0 {
+          let whole = try await client.forceVerify(run)
+          #expect(whole.ok && whole.filesChecked == 2 && whole.bytesChecked == 70_900 && whole.evidence?.rawValue == method.rawValue)
+        }
         try damage.body(lab, run)
         let report = try await client.forceVerify(run)
         let found = report.mismatches.map { "\($0.place) \($0.problem) \($0.path)" }.filter { !$0.hasSuffix(" .exlab-wizard") }
