@@ -20,7 +20,7 @@ build: dependencies  ## the program, for development
 	swift build $(SWIFT_FLAGS)
 
 test: dependencies  ## every test; real servers on loopback, about as long as a cup of tea
-	swift test $(SWIFT_FLAGS) $(TEST_FLAGS)
+	scripts/test $(TARGETS)
 
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint

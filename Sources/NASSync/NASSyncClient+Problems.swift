@@ -137,6 +137,10 @@ extension NASSyncClient {
     var failure: SyncFailure?
     var isFolder: ObjCBool = false
     let there = FileManager.default.fileExists(atPath: profile.localRoot, isDirectory: &isFolder) && isFolder.boolValue
+    if !there {
+      failure = SyncFailure(
+        .misconfigured, "\(displayText(profile.localRoot)) is no folder on this workstation", hint: "Correct local_root of \(profile.id).")
+    }
     lines.append(
       DestinationProbe.Line(
         name: "local_root", grade: there ? .good : .bad,
@@ -144,6 +148,7 @@ extension NASSyncClient {
     do throws(TransportError) {
       let probe = try await route.pool.driver.probe()
       lines += probe.lines
+      if let found = probe.failure { failure = found }
       lines += grade(probe)
     } catch {
       failure = error.failure

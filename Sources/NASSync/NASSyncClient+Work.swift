@@ -15,6 +15,8 @@ public struct DrainReport: Sendable, Codable {
   public let waiting: [RunStatus]
   /// Whether another process did the work and this one watched.
   public let elsewhere: Bool
+  /// Runs that had failed before and wait for a person: `problems()` lists them.
+  public let failedBefore: Int
 }
 
 extension NASSyncClient {
@@ -44,16 +46,18 @@ extension NASSyncClient {
     var failed: [RunStatus] = []
     var blocked: [RunStatus] = []
     var waiting: [RunStatus] = []
+    var failedBefore = 0
     for job in after {
       let moved = before[job.id]?.state != job.state
       switch job.state {
       case .queued, .running, .awaitingVerify: waiting.append(RunStatus(job))
       case .failed where moved: if job.lastError?.kind == .blocked { blocked.append(RunStatus(job)) } else { failed.append(RunStatus(job)) }
+      case .failed: failedBefore += 1
       case .verified where moved: done.append(RunStatus(job))
       default: break
       }
     }
-    return DrainReport(done: done, failed: failed, blocked: blocked, waiting: waiting, elsewhere: elsewhere)
+    return DrainReport(done: done, failed: failed, blocked: blocked, waiting: waiting, elsewhere: elsewhere, failedBefore: failedBefore)
   }
 
   /// Shows what the worker elsewhere does, until nothing is due.

@@ -215,12 +215,17 @@ public struct DestinationProbe: Hashable, Sendable, Codable {
   public var freeSpace: UInt64?
   /// Everything asked, in the order asked.
   public var lines: [Line]
+  /// Why nothing can be sent there, where the destination answered and still cannot be used: a wrong root, for instance.
+  public var failure: SyncFailure?
 
   /// Takes the values as they are.
-  public init(capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, lines: [Line]) {
+  public init(
+    capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, lines: [Line], failure: SyncFailure? = nil
+  ) {
     self.capabilities = capabilities
     self.evidence = evidence
     self.freeSpace = freeSpace
     self.lines = lines
+    self.failure = failure
   }
 }

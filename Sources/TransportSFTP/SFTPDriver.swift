@@ -103,6 +103,7 @@ package final class SFTPDriver: TransportDriver {
         await shell.close()
       }
     }
-    return DestinationProbe(capabilities: probe.capabilities, evidence: evidence, freeSpace: probe.freeSpace, lines: probe.lines)
+    return DestinationProbe(
+      capabilities: probe.capabilities, evidence: evidence, freeSpace: probe.freeSpace, lines: probe.lines, failure: probe.failure)
   }
 }

@@ -8,6 +8,8 @@ struct SFTPProbe {
   private(set) var lines: [DestinationProbe.Line] = []
   private(set) var capabilities: TransportCapabilities
   private(set) var freeSpace: UInt64?
+  /// Why the root cannot be worked in.
+  private(set) var failure: SyncFailure?
 
   init(settings: SFTPSettings, session: SFTPSession) {
     self.settings = settings
@@ -49,6 +51,7 @@ struct SFTPProbe {
       try await session.makeFolder(scratch)
     } catch {
       if error.sessionLost { throw error }
+      failure = error.failure
       say("root", .bad, "\(error.failure.message). \(error.failure.hint)")
       return nil
     }

@@ -87,7 +87,7 @@ import Testing
 
   @Test func theWrongRemoteRoot() async throws {
     try await Workstation.with(.shell, Workstation.Setup(transport: ["remote_root": "/nonexistent/lab"])) { lab in
-      try await expectFailure(lab, kind: "misconfigured", drain: 1, state: "failed", check: nil)
+      try await expectFailure(lab, kind: "misconfigured", drain: 1, state: "failed", check: 2)
       #expect(!FileManager.default.fileExists(atPath: "/nonexistent"))
     }
   }

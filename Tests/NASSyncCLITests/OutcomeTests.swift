@@ -32,7 +32,7 @@ struct OutcomeTests {
     func report(_ failed: Int, _ blocked: Int, _ waiting: Int) throws -> DrainReport {
       func list(_ count: Int) -> String { "[" + Array(repeating: run, count: count).joined(separator: ",") + "]" }
       let text =
-        #"{"done": [], "failed": \#(list(failed)), "blocked": \#(list(blocked)), "waiting": \#(list(waiting)), "elsewhere": false}"#
+        #"{"done": [], "failed": \#(list(failed)), "blocked": \#(list(blocked)), "waiting": \#(list(waiting)), "elsewhere": false, "failedBefore": 0}"#
       return try JSONDecoder().decode(DrainReport.self, from: Data(text.utf8))
     }
     #expect(DrainCommand.exitCode(try report(0, 0, 0)) == .done)

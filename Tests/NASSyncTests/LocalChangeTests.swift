@@ -21,7 +21,7 @@ import Transport
   }
 
   @Test(arguments: ["appended", "rewritten", "replaced"]) func aLargeFileThatChangesIsSentAgainWhole(how: String) async throws {
-    try await LabFixture.with(backoff: [2, 2, 2]) { lab in
+    try await LabFixture.with(backoff: [5, 5, 5]) { lab in
       let run = try lab.makeRun(files: ["large.bin": noise(900_000), "small.dat": noise(10)])
       let once = Once()
       let plan = FaultPlan(after: { call in

@@ -8,6 +8,7 @@ struct DrainCommand: Sendable {
     let blocked: [RunStatus]
     let waiting: [RunStatus]
     let elsewhere: Bool
+    let failedBefore: Int
     let interrupted: Bool
   }
 
@@ -33,7 +34,7 @@ struct DrainCommand: Sendable {
       await console.document(
         Document(
           done: report.done, failed: report.failed, blocked: report.blocked, waiting: report.waiting, elsewhere: report.elsewhere,
-          interrupted: stopped != nil))
+          failedBefore: report.failedBefore, interrupted: stopped != nil))
       return stopped == nil ? Self.exitCode(report) : .tryAgainLater
     case .failure(let failure):
       guard let stopped else { throw failure }
@@ -81,7 +82,12 @@ struct DrainCommand: Sendable {
     if !report.failed.isEmpty { parts.append("\(report.failed.count) failed") }
     if !report.blocked.isEmpty { parts.append("\(report.blocked.count) blocked by the gate") }
     if !report.waiting.isEmpty { parts.append("\(report.waiting.count) waiting for a later try") }
-    return [parts.isEmpty ? "Nothing was due." : parts.joined(separator: ", ") + "."]
+    var lines = [parts.isEmpty ? "Nothing was due." : parts.joined(separator: ", ") + "."]
+    if report.failedBefore > 0 {
+      lines.append(
+        "\(Quantities.count(report.failedBefore, "run")) failed earlier and waits for a person: `nassync problems` says for what.")
+    }
+    return lines
   }
 
   static func exitCode(_ report: DrainReport) -> ExitCode {

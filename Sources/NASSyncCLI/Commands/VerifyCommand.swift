@@ -53,6 +53,10 @@ struct VerifyCommand: Sendable {
       if !mismatch.detail.isEmpty { lines.append("    \(displayText(mismatch.detail))") }
     }
     if report.mismatches.count > limit { lines.append("  … and \(report.mismatches.count - limit) more; `--json` lists all") }
+    if report.mismatches.contains(where: { $0.place == .nas }) {
+      lines.append(
+        "  Next: move the wrong files away on the NAS, then `nassync enqueue` the run. What is missing there is sent again from here.")
+    }
     return lines
   }
 

@@ -30,7 +30,9 @@ enum FindingText {
   static func nextSteps(_ findings: [Finding], run: String, config: String?) -> [String] {
     var classes: [FindingClass] = []
     for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
-    let overridable = classes.filter { !FindingClass.withoutOverride.contains($0) }
+    // Letting a changed file pass would only end in a conflict: what is published is never overwritten.
+    let unavailing = FindingClass.withoutOverride.union([.changedAfterSync, .emptyRun])
+    let overridable = classes.filter { !unavailing.contains($0) }
     var lines: [String] = []
     if !overridable.isEmpty {
       lines.append("  Repair it, or let it pass on the record:")
@@ -39,7 +41,7 @@ enum FindingText {
         lines.append("    " + command(problemClass, paths: paths, run: run, config: config))
       }
     }
-    for problemClass in classes where FindingClass.withoutOverride.contains(problemClass) {
+    for problemClass in classes where unavailing.contains(problemClass) {
       lines.append("  No override lets \(problemClass.rawValue) pass: it has to be repaired.")
     }
     return lines
