@@ -30,6 +30,7 @@ extension NASSyncClient {
     while true {
       if try await becomeWorker() {
         let environment = try await environment()
+        work?.endsWhenIdle = true
         work?.task = Task { [weak self] in await self?.runWorkers(environment, untilIdle: true) }
         await work?.task?.value
         work = nil

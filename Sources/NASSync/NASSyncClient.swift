@@ -36,6 +36,7 @@ public actor NASSyncClient {
   struct Work {
     let lock: WorkerLock
     let stop: StopFlag
+    var endsWhenIdle = false
     var task: Task<Void, Never>?
   }
 
@@ -69,7 +70,13 @@ public actor NASSyncClient {
   /// queued, by this process or another, until `close()`.
   /// - Throws: `SyncFailure`, e.g. where another process is the worker already.
   public func start() async throws(SyncFailure) {
-    guard work == nil else { return }
+    if let work {
+      // Called twice, it works already; beside a drain of this client nobody would go on once that ends.
+      guard !work.endsWhenIdle else {
+        throw SyncFailure(.local, "this client is draining", hint: "Wait for `drain()` to return, then start.", retry: false)
+      }
+      return
+    }
     guard try await becomeWorker() else {
       throw SyncFailure(
         .local, "another process works on \(configuration.stateDirectory) already",

@@ -26,7 +26,6 @@ actor SessionPool {
   private var opening = 0
   private var waiters: [CheckedContinuation<Void, Never>] = []
   private var knownHasher: (any RemoteHasher)??
-  private var hasherUsers = 0
   /// Whether the hasher can make the NAS write everything to its disks; nil until it was asked.
   private(set) var canSync: Bool?
   /// What `interrupt()` must reach without waiting for the actor.
