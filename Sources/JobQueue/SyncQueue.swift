@@ -165,7 +165,7 @@ package actor SyncQueue {
     if error.isCorrupt {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
-        hint: "Stop nassync, keep a copy of the file, and restore it from a backup; no run is deleted while the queue cannot be trusted.",
+        hint: "Stop nassync and move the file away, keeping it as a backup; then enqueue the runs again: equal copies on the NAS are adopted, not sent.",
         retry: false)
     }
     if error.isReadOnly {
