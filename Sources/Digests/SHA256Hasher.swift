@@ -3,21 +3,20 @@ import SyncModel
 
 /// Incremental SHA-256 by libcrypto, which uses the CPU's SHA instructions. Owns its `EVP_MD_CTX`.
 package struct SHA256Hasher: ~Copyable {
-  private let context: OpaquePointer
+  private let context: OpaquePointer?
   private var failed = false
 
   package init() {
-    // EVP_MD_CTX_new returns NULL only when malloc does; Swift itself stops there too.
-    guard let context = EVP_MD_CTX_new() else { preconditionFailure("out of memory") }
+    let context = EVP_MD_CTX_new()
     self.context = context
-    failed = EVP_DigestInit_ex(context, EVP_sha256(), nil) != 1
+    failed = context == nil || EVP_DigestInit_ex(context, EVP_sha256(), nil) != 1
   }
 
   deinit { EVP_MD_CTX_free(context) }
 
   /// Adds bytes.
   package mutating func update(_ bytes: UnsafeRawBufferPointer) {
-    guard let base = bytes.baseAddress, bytes.count > 0 else { return }
+    guard !failed, let base = bytes.baseAddress, bytes.count > 0 else { return }
     if EVP_DigestUpdate(context, base, bytes.count) != 1 { failed = true }
   }
 
@@ -26,8 +25,8 @@ package struct SHA256Hasher: ~Copyable {
     bytes.withUnsafeBytes { update($0) }
   }
 
-  /// The digest of all bytes given, after which the hasher is used up. Nil when libcrypto refused (a FIPS policy that forbids SHA-256
-  /// is the only known cause): nothing can be proven then.
+  /// The digest of all bytes given, after which the hasher is used up. Nil when libcrypto refused (a FIPS policy that forbids SHA-256,
+  /// or no memory): nothing can be proven then.
   package consuming func finalize() -> ContentDigest? {
     guard !failed else { return nil }
     var digest = [UInt8](repeating: 0, count: 32)

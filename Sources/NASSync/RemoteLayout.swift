@@ -34,12 +34,8 @@ struct RemoteLayout: Sendable {
 
   /// A name that the configuration check has already found to be one segment.
   private static func segment(_ name: String) -> RelativePath {
-    do { return try RelativePath(name) } catch { return fallback }
+    do { return try RelativePath(name) } catch { return .defaultMetadataFolder }
   }
-
-  private static let fallback: RelativePath = {
-    do { return try RelativePath(".exlab-wizard") } catch { preconditionFailure("a constant name is a path") }
-  }()
 }
 
 extension RunSnapshot {

@@ -29,6 +29,9 @@ public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStrin
   /// - Throws: `Invalid`, as `init(bytes:)`.
   public init(_ string: String) throws(Invalid) { try self.init(bytes: Array(string.utf8)) }
 
+  /// `.exlab-wizard`: the metadata folder unless another is configured.
+  public static let defaultMetadataFolder = RelativePath(trusted: Array(".exlab-wizard".utf8))
+
   private init(trusted bytes: [UInt8]) { self.bytes = bytes }
 
   /// The names between the slashes.
