@@ -165,7 +165,7 @@ package actor SyncQueue {
     if error.isCorrupt {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
-        hint: "Stop nassync and move the file away, keeping it as a backup; then enqueue the runs again: what the NAS has of them is adopted.",
+        hint: "Stop nassync, move the file away as a backup, and enqueue the runs again: what the NAS has of them is adopted.",
         retry: false)
     }
     if error.isReadOnly {
