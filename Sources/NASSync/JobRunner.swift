@@ -41,16 +41,11 @@ struct JobRunner: Sendable {
   final actor Attempt {
     private(set) var job: JobRow
     private(set) var recorder: ProgressRecorder?
-    private var progressMade = false
     init(_ job: JobRow) { self.job = job }
     func move(to job: JobRow) { self.job = job }
     func watch(_ recorder: ProgressRecorder) { self.recorder = recorder }
-    func notePersistentProgress() { progressMade = true }
     var progressed: Bool {
-      get async {
-        if progressMade { return true }
-        return await recorder?.progressed ?? false
-      }
+      get async { await recorder?.progressed ?? false }
     }
   }
 

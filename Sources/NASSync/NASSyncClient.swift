@@ -83,11 +83,7 @@ public actor NASSyncClient {
         hint: "One service a state folder is enough: enqueue beside it, or stop it first.", retry: false)
     }
     let environment = try await environment()
-    let stop = environment.stop
-    work?.task = Task { [weak self] in
-      await self?.runWorkers(environment, untilIdle: false)
-      _ = stop
-    }
+    work?.task = Task { [weak self] in await self?.runWorkers(environment, untilIdle: false) }
   }
 
   /// Stops the work in order and closes everything. What was sent and not recorded yet is made durable first, within seconds.

@@ -71,19 +71,23 @@ import Testing
 
   @Test func candidatesForTheShellsView() {
     let survey = ShellSurvey(
-      ["home /root", "home /root", "mount /", "mount /volume1", #"mount /with\040space"#, "has openssl", "home relative", "junk"].map {
+      [
+        "home /home/labuser", "home /home/labuser", "mount /", "mount /volume1", #"mount /with\040space"#, "has openssl", "home relative",
+        "junk",
+      ].map {
         Array($0.utf8)[...]
       })
     let found = survey.candidates(for: Array("/home/lab".utf8)).map { String(decoding: $0, as: UTF8.self) }
     #expect(
       found == [
-        "/home/lab", "/root/home/lab", "/volume1/home/lab", "/with space/home/lab", "/lab", "/root/lab", "/volume1/lab", "/with space/lab",
+        "/home/lab", "/home/labuser/home/lab", "/volume1/home/lab", "/with space/home/lab", "/lab", "/home/labuser/lab", "/volume1/lab",
+        "/with space/lab",
         "",
-        "/root", "/volume1", "/with space",
+        "/home/labuser", "/volume1", "/with space",
       ])
     #expect(survey.programs == ["openssl"])
     // Relative to the login folder, and the root of the server.
-    #expect(survey.candidates(for: Array("lab".utf8)).contains(Array("/root/lab".utf8)))
+    #expect(survey.candidates(for: Array("lab".utf8)).contains(Array("/home/labuser/lab".utf8)))
     #expect(survey.candidates(for: []).contains(Array("/volume1".utf8)))
   }
 

@@ -158,13 +158,13 @@ import TransportSFTP
   @Test func aRelativeRootStartsAtTheLogin() async throws {
     try await TemporaryFolder.with { folder in
       let servers = PipeServers(command: ["/usr/lib/openssh/sftp-server", "-d", folder.path])
-      let settings = SFTPSettings(host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "root")
+      let settings = SFTPSettings(host: "pipe", user: "labuser", keyFile: nil, knownHostsFile: "/nonexistent", remoteRoot: "lab")
       let session = try await SFTPDriver(settings: settings, connector: servers.connector).session()
-      #expect(mkdir(folder.path + "/root", 0o755) == 0)
-      let path = RemotePath(root: "root").appending(try RelativePath("a"))
+      #expect(mkdir(folder.path + "/lab", 0o755) == 0)
+      let path = RemotePath(root: "lab").appending(try RelativePath("a"))
       try await session.makeFolder(path)
       try await session.put([1], at: path.appending(try RelativePath("f")), modified: nil, mode: nil, durable: false)
-      #expect(try bytes(of: folder.path + "/root/a/f") == [1])
+      #expect(try bytes(of: folder.path + "/lab/a/f") == [1])
       await session.close()
     }
   }
