@@ -36,6 +36,13 @@ package struct JobRow: Hashable, Sendable {
   package let receiptDigest: ContentDigest?
   package let createdAt: Double
   package let updatedAt: Double
+  /// When the NAS copy was last asked about by an audit, whatever the answer. Wall clock.
+  package let auditedAt: Double?
+  /// Whether a retry puts right what an audit found wrong on the NAS.
+  package let repairs: Bool
+  /// Why the last removal of the local copy stopped.
+  package let cleanupNote: String?
+  package let cleanupNotedAt: Double?
 
   /// Name of the hidden staging folder beside the final one. It carries the job's id, so no two jobs share one.
   package var stagingName: String { ".nassync-\(id)" }
@@ -128,4 +135,25 @@ package struct Outage: Hashable, Sendable {
   package let since: Double
   package let nextAttemptAt: Double
   package let failure: SyncFailure
+}
+
+/// A verification that found the NAS copy whole and counts towards a deletion.
+package struct VerificationPass: Hashable, Sendable {
+  /// What asked for it.
+  package enum Source: String, Hashable, Sendable { case publish, audit, cleanup }
+  package let reading: ClockReading
+  package let source: Source
+  package let evidence: Evidence?
+  /// Files that were proven.
+  package let files: Int
+  /// Entries of the record's list of overrides at that moment.
+  package let ledgerLength: Int
+
+  package init(reading: ClockReading, source: Source, evidence: Evidence?, files: Int, ledgerLength: Int) {
+    self.reading = reading
+    self.source = source
+    self.evidence = evidence
+    self.files = files
+    self.ledgerLength = ledgerLength
+  }
 }

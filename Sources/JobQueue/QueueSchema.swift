@@ -125,6 +125,61 @@ enum QueueSchema {
           PRIMARY KEY (asset, name)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX asset_component_incomplete ON asset_component (asset, name) WHERE state <> 'completed';
-        """)
+        """),
+    Migration(
+      version: 2,
+      sql: """
+        -- When the job's NAS copy was last asked about, by its own verification or an audit, whatever the answer.
+        ALTER TABLE job ADD COLUMN audited_at REAL;
+        -- Whether a retry may put right what an audit found wrong on the NAS.
+        ALTER TABLE job ADD COLUMN repairs INTEGER NOT NULL DEFAULT 0 CHECK (repairs IN (0, 1));
+        -- Why the last removal of the local copy stopped, and when.
+        ALTER TABLE job ADD COLUMN cleanup_note TEXT;
+        ALTER TABLE job ADD COLUMN cleanup_noted_at REAL;
+        UPDATE job SET audited_at = verified_at;
+        -- A query repeats the condition word by word, else the planner does not use the index.
+        CREATE INDEX job_by_audit ON job (audited_at) WHERE state IN ('verified', 'cleanup_eligible', 'cleaned');
+
+        -- One row for each verification that found the NAS copy whole and counts, with what the clocks said.
+        CREATE TABLE verification_pass (
+          sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+          job INTEGER NOT NULL REFERENCES job (number),
+          wall REAL NOT NULL,
+          boot TEXT NOT NULL,
+          uptime REAL NOT NULL,
+          source TEXT NOT NULL CHECK (source IN ('publish', 'audit', 'cleanup')),
+          evidence TEXT,
+          files INTEGER NOT NULL,
+          -- Entries of the record's list of overrides at that moment: a revocation after them came since.
+          ledger_length INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX verification_pass_by_job ON verification_pass (job, sequence);
+        -- Passes of jobs that were verified before passes were kept: their time on the wall is all there is, and no clock vouches for it.
+        INSERT INTO verification_pass (job, wall, boot, uptime, source, evidence, files, ledger_length)
+          SELECT number, verified_at, '', 0, 'publish', evidence, files_total, 0 FROM job WHERE verified_at IS NOT NULL;
+
+        -- The last reading of each start of the machine.
+        CREATE TABLE clock_sample (
+          sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+          boot TEXT NOT NULL UNIQUE,
+          uptime REAL NOT NULL,
+          wall REAL NOT NULL
+        ) STRICT;
+
+        -- What an audit found wrong on the NAS and no later one found whole again.
+        CREATE TABLE nas_fault (
+          job INTEGER PRIMARY KEY REFERENCES job (number),
+          since REAL NOT NULL,
+          last_at REAL NOT NULL,
+          detail TEXT NOT NULL
+        ) STRICT;
+
+        -- What a destination said of itself when it was probed, as JSON.
+        CREATE TABLE destination_fact (
+          destination TEXT PRIMARY KEY,
+          at REAL NOT NULL,
+          facts TEXT NOT NULL
+        ) STRICT;
+        """),
   ]
 }

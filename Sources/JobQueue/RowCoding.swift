@@ -7,7 +7,8 @@ enum RowCoding {
   static let jobColumns = """
     number, id, run_path, equipment_id, relative_path, destination, remote_path, generation, priority, state, claimed_by, frozen,
     attempts, mismatches, next_attempt_at, error_kind, error_message, error_retry, error_hint, files_total, files_done, bytes_total,
-    bytes_sent, evidence, verify_passes, verified_at, manifest_digest, receipt_digest, created_at, updated_at
+    bytes_sent, evidence, verify_passes, verified_at, manifest_digest, receipt_digest, created_at, updated_at,
+    audited_at, repairs, cleanup_note, cleanup_noted_at
     """
 
   static func job(_ row: Row) throws(SQLiteError) -> JobRow {
@@ -25,7 +26,8 @@ enum RowCoding {
       nextAttemptAt: row.optionalReal(14), lastError: failure, filesTotal: Int(row.integer(19)), filesDone: Int(row.integer(20)),
       bytesTotal: row.size(21), bytesSent: row.size(22), evidence: row.optionalText(23).flatMap(Evidence.init(rawValue:)),
       verifyPasses: Int(row.integer(24)), verifiedAt: row.optionalReal(25), manifestDigest: digest(row, 26), receiptDigest: digest(row, 27),
-      createdAt: row.real(28), updatedAt: row.real(29))
+      createdAt: row.real(28), updatedAt: row.real(29), auditedAt: row.optionalReal(30), repairs: row.integer(31) != 0,
+      cleanupNote: row.optionalText(32), cleanupNotedAt: row.optionalReal(33))
   }
 
   static let componentColumns = """

@@ -12,7 +12,9 @@ package struct JobChange: Sendable {
   package var releasesClaim = false
   package var frozen: Bool?
   package var evidence: Evidence?
-  package var countsPass = false
+  /// The verification that this transition rests on.
+  package var pass: VerificationPass?
+  package var repairs: Bool?
   package var verifiedAt: Double?
   package var manifestDigest: ContentDigest?
   package var receiptDigest: ContentDigest?
@@ -85,6 +87,7 @@ extension SyncQueue {
         }
       } catch { throw .sqlite(error) }
       if event == .proven { try Self.checkProven(connection, job, at: now) }
+      if let pass = change.pass { try Self.insert(connection, pass, job: job) }
       do throws(SQLiteError) {
         try Self.note(connection, job: job.number, at: now, event: Self.name(of: event), from: job.state, to: next, detail: detail)
         return try connection.first(
@@ -154,7 +157,11 @@ extension SyncQueue {
     }
     if let frozen = change.frozen { set("frozen", .integer(frozen ? 1 : 0)) }
     if let evidence = change.evidence { set("evidence", .text(evidence.rawValue)) }
-    if change.countsPass { text += ", verify_passes = verify_passes + 1" }
+    if let pass = change.pass {
+      text += ", verify_passes = verify_passes + 1"
+      set("audited_at", .real(pass.reading.wall))
+    }
+    if let repairs = change.repairs { set("repairs", .integer(repairs ? 1 : 0)) }
     if let at = change.verifiedAt { set("verified_at", .real(at)) }
     if let digest = change.manifestDigest { set("manifest_digest", .blob(digest.bytes)) }
     if let digest = change.receiptDigest { set("receipt_digest", .blob(digest.bytes)) }

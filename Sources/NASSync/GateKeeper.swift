@@ -52,6 +52,13 @@ struct GateKeeper: Sendable {
     }
   }
 
+  /// How many entries the record's list of overrides has: a revocation after them came later. 0 for a run without a record or with one that
+  /// cannot be read, which the gate stops.
+  static func ledgerLength(of snapshot: RunSnapshot) -> Int {
+    guard let bytes = snapshot.record else { return 0 }
+    do throws(RecordError) { return try RunRecord(parsing: bytes).overrides.count } catch { return 0 }
+  }
+
   /// Sets `sync_status` in the run's own record, if it has one.
   /// - Returns: What went wrong, for a warning; nil when nothing did.
   func setSyncStatus(_ status: SyncStatus, runPath: String) async -> String? {

@@ -201,8 +201,11 @@ extension JobRunner {
     change.attempts = 0
     change.lastError = .some(nil)
     change.nextAttemptAt = .some(nil)
-    change.countsPass = true
-    change.verifiedAt = environment.clock.wallSeconds
+    let reading = environment.clock.reading
+    change.pass = VerificationPass(
+      reading: reading, source: .publish, evidence: proof.evidence, files: proof.proofs.count, ledgerLength: documents.ledgerLength)
+    change.repairs = false
+    change.verifiedAt = reading.wall
     change.evidence = proof.evidence
     change.manifestDigest = documents.manifestDigest
     change.receiptDigest = documents.receiptDigest
@@ -255,7 +258,8 @@ extension JobRunner {
     do { encoded = try receipt.encoded() } catch { throw StepFailure(error) }
     guard let receiptDigest = SHA256Hasher.digest(of: encoded) else { throw StepFailure(Self.noSHA256) }
     return RunDocuments(
-      manifest: text, manifestDigest: manifestDigest, receipt: encoded, receiptDigest: receiptDigest, record: record)
+      manifest: text, manifestDigest: manifestDigest, receipt: encoded, receiptDigest: receiptDigest, record: record,
+      ledgerLength: GateKeeper.ledgerLength(of: snapshot))
   }
 
   static let noSHA256 = SyncFailure(

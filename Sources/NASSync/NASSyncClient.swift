@@ -83,7 +83,13 @@ public actor NASSyncClient {
         hint: "One service a state folder is enough: enqueue beside it, or stop it first.", retry: false)
     }
     let environment = try await environment()
-    work?.task = Task { [weak self] in await self?.runWorkers(environment, untilIdle: false) }
+    work?.task = Task { [weak self] in
+      await withTaskGroup(of: Void.self) { group in
+        group.addTask { await self?.runWorkers(environment, untilIdle: false) }
+        group.addTask { await self?.runCare(environment) }
+        await group.waitForAll()
+      }
+    }
   }
 
   /// Stops the work in order and closes everything. What was sent and not recorded yet is made durable first, within seconds.

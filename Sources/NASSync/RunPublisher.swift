@@ -12,6 +12,8 @@ struct RunDocuments: Sendable {
   let receiptDigest: ContentDigest
   /// The record with `sync_status: "synced"`; nil for a run without one.
   let record: [UInt8]?
+  /// Entries of the record's list of overrides.
+  let ledgerLength: Int
 }
 
 /// Puts a proven run where readers look: one rename of the staging folder, or, where the run is there already, file by file with the

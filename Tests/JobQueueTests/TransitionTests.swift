@@ -26,7 +26,9 @@ import Testing
       let digest = QueueFixture.digest(QueueFixture.path("manifest"))
       var change = QueueFixture.released()
       change.attempts = 0
-      change.countsPass = true
+      let reading = ClockReading(wall: 1_000_000, boot: "b", uptime: 7)
+      let pass = VerificationPass(reading: reading, source: .publish, evidence: .readback, files: 1, ledgerLength: 2)
+      change.pass = pass
       change.verifiedAt = 1_000_000
       change.evidence = .readback
       change.manifestDigest = digest
@@ -36,6 +38,8 @@ import Testing
         job, on: .proven, worker: "w", change: change, proofs: try await fixture.proofs(of: job), detail: "proven")
       #expect(done.verifyPasses == 1 && done.verifiedAt == 1_000_000 && done.evidence == .readback && done.lastError == nil)
       #expect(done.manifestDigest == digest && done.receiptDigest == digest)
+      #expect(try await fixture.queue.passes(of: done) == [pass])
+      #expect(try await fixture.queue.clockSamples() == [reading])
       #expect(try await fixture.queue.job(number: job.number) == done)
       let component = try #require(try await fixture.queue.components(of: job).first)
       #expect(component.state == .verified && component.evidence == .server && component.verifiedAt == 1_000_000)
