@@ -43,6 +43,43 @@ extension SyncQueue {
     }
   }
 
+  /// Records that the NAS copy of a published run was found whole, and forgets what an earlier audit found wrong.
+  ///
+  /// Two looks at the same moment are one: it counts as a further pass only where `spacing` has certainly gone by since the last that counted.
+  /// - Parameter spacing: Seconds of trusted time.
+  /// - Returns: The job as it is afterwards, and whether the pass counts.
+  /// - Throws: `SyncFailure` where the job is in another state by now.
+  package func recordPass(
+    _ job: JobRow, _ pass: VerificationPass, spacing: Double
+  ) throws(SyncFailure) -> (job: JobRow, counted: Bool) {
+    let last = try passes(of: job).last?.reading
+    let samples = try clockSamples()
+    let counted = last.map { TrustedTime.elapsed(from: $0, to: pass.reading, samples: samples) >= spacing } ?? true
+    let moved = try write { (connection) throws(QueueError) -> JobRow? in
+      do throws(SQLiteError) {
+        let changed = try connection.run(
+          """
+          UPDATE job SET verified_at = ?3, audited_at = ?3, verify_passes = verify_passes + ?4, updated_at = ?3
+          WHERE number = ?1 AND state = ?2 AND verify_passes = ?5 AND state IN ('verified', 'cleanup_eligible', 'cleaned')
+          """,
+          [
+            .integer(job.number), .text(job.state.rawValue), .real(pass.reading.wall), .integer(counted ? 1 : 0),
+            .integer(Int64(job.verifyPasses)),
+          ])
+        guard changed == 1 else { return nil }
+        try connection.run("DELETE FROM nas_fault WHERE job = ?1", [.integer(job.number)])
+        try Self.note(
+          connection, job: job.number, at: pass.reading.wall, event: "\(pass.source.rawValue)_verified", from: job.state, to: job.state,
+          detail: "\(pass.files) files proven on the NAS (evidence: \(pass.evidence?.rawValue ?? "none, the run has no file"))"
+            + (counted ? "" : ", too soon after the last to count as another pass"))
+      } catch { throw .sqlite(error) }
+      if counted { try Self.insert(connection, pass, job: job) }
+      return try Self.job(connection, number: job.number)
+    }
+    guard let moved else { throw Self.stale(job, "it is no longer \(job.state.rawValue)") }
+    return (moved, counted)
+  }
+
   /// A job's verifications that count, the oldest first.
   package func passes(of job: JobRow) throws(SyncFailure) -> [VerificationPass] {
     try read { (connection) throws(SQLiteError) in

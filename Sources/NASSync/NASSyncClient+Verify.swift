@@ -67,7 +67,7 @@ extension NASSyncClient {
     var expected: [ExpectedEntry] { files.map { ExpectedEntry(path: $0.key, content: .file($0.value)) } + others }
   }
 
-  private func subject(of location: RunLocation, queue: SyncQueue) async throws(SyncFailure) -> VerificationSubject {
+  func subject(of location: RunLocation, queue: SyncQueue) async throws(SyncFailure) -> VerificationSubject {
     if let job = try await queue.latestVerifiedJob(ofRun: location.root) {
       var files: [RelativePath: ContentDigest] = [:]
       var bytes: UInt64 = 0
@@ -165,11 +165,18 @@ extension NASSyncClient {
   }
 }
 
+/// What a look at a published run found.
+struct NASComparison: Sendable {
+  /// All differences, of the run's files and of what this program wrote beside them.
+  let mismatches: [IntegrityReport.Mismatch]
+  let evidence: Evidence?
+  /// Of every file; nil where anything differs, the manifest, receipt and record among it.
+  let proof: VerifiedReceipt?
+}
+
 extension JobRunner {
   /// Compares the published run with what it must be, the manifest and receipt among it.
-  func compareWithNAS(
-    _ subject: NASSyncClient.VerificationSubject, relative: RelativePath
-  ) async throws(StepFailure) -> (mismatches: [IntegrityReport.Mismatch], evidence: Evidence?) {
+  func compareWithNAS(_ subject: NASSyncClient.VerificationSubject, relative: RelativePath) async throws(StepFailure) -> NASComparison {
     let layout = RemoteLayout(
       relative: relative, stagingName: ".nassync-none", root: route.root, metadataFolder: environment.metadataFolder)
     let tree: RemoteTree?
@@ -189,15 +196,14 @@ extension JobRunner {
       try await verifier.verify(
         expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: extras)
     }
-    var mismatches: [IntegrityReport.Mismatch] = []
-    var evidence: Evidence?
+    let documents = try await compareDocuments(subject, layout: layout)
     switch outcome {
-    case .proven(let receipt): evidence = receipt.evidence
+    case .proven(let proof):
+      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil)
     case .differs(let found):
-      mismatches = found.map(IntegrityReport.Mismatch.init)
-      evidence = try await usualEvidence()
+      return NASComparison(
+        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil)
     }
-    return (mismatches + (try await compareDocuments(subject, layout: layout)), evidence)
   }
 
   /// How this destination's digests are got where a report has no proof to take it from.
