@@ -52,13 +52,14 @@ extension SyncQueue {
   /// Instruments take turns: of those with a due job, the one with the fewest jobs in flight comes first, so that one instrument's backlog
   /// does not hold up another's run. Within one instrument: priority, then order of arrival. A QUEUED job becomes RUNNING; an
   /// AWAITING_VERIFY one keeps its state and is marked as held.
+  /// - Parameter limit: Jobs in flight that one instrument may have.
   package func claimNext(
-    worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = []
+    worker: String, inFlight: [String: Int] = [:], excludingDestinations excluded: Set<String> = [], atMost limit: Int = .max
   ) throws(SyncFailure) -> JobRow? {
     let now = clock.wallSeconds
     // A look without the lock first: an idle worker must not write, and a long look must not hold up others.
     let found = try read { (connection) throws(SQLiteError) in
-      try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded)
+      try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded, limit: limit)
     }
     guard let found else { return nil }
     return try write { (connection) throws(QueueError) in
@@ -66,7 +67,9 @@ extension SyncQueue {
         var due = found
         while try !Self.take(connection, due, worker: worker, now: now) {
           // Somebody else was faster. Under the lock what the next look finds stays free.
-          guard let other = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded), other.number != due.number else {
+          guard let other = try Self.dueJob(connection, now: now, inFlight: inFlight, excluded: excluded, limit: limit),
+            other.number != due.number
+          else {
             return nil
           }
           due = other
@@ -106,13 +109,14 @@ extension SyncQueue {
   }
 
   private static func dueJob(
-    _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>
+    _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>, limit: Int
   ) throws(SQLiteError) -> Due? {
     let destinations = excluded.sorted().map { Value.text($0) }
     var best: Due?
     for state in ClaimStatement.states {
       for equipment in try connection.query(ClaimStatement.equipments(in: state), [], { $0.text(0) }) {
         let load = inFlight[equipment] ?? 0
+        guard load < limit else { continue }
         for kind in ClaimStatement.Kind.allCases {
           let due = try connection.first(
             ClaimStatement.due(in: state, kind, excluding: destinations.count), [.text(equipment), .real(now)] + destinations

@@ -113,18 +113,30 @@ extension NASSyncClient {
     }
   }
 
+  /// How many workers one instrument, and one destination, may hold: where there are others, one is left to them, so that transfers that
+  /// hang hold up nobody else while their deadline runs.
+  private func lanes() -> (equipment: Int, destination: Int) {
+    let fewer = max(1, configuration.workers - 1)
+    let places = Set(configuration.equipment.map { route(for: $0).pool.driver.address }).count
+    return (configuration.equipment.count > 1 ? fewer : .max, places > 1 ? fewer : .max)
+  }
+
   private func workerLoop(_ environment: RunnerEnvironment, load: WorkLoad, untilIdle: Bool) async {
     var failingSince: UInt64?
     while !environment.stop.isSet, !Task.isCancelled {
       do throws(SyncFailure) {
         let excluded = try await unreachable(environment.queue)
+        let lanes = lanes()
         let claimed = try await load.claim { (inFlight) async throws(SyncFailure) in
-          try await environment.queue.claimNext(worker: environment.worker, inFlight: inFlight, excludingDestinations: excluded)
+          try await environment.queue.claimNext(
+            worker: environment.worker, inFlight: inFlight.equipments,
+            excludingDestinations: excluded.union(inFlight.destinations.filter { $0.value >= lanes.destination }.keys),
+            atMost: lanes.equipment)
         }
         failingSince = nil
         if let job = claimed {
           await work(on: job, environment)
-          await load.finished(job.equipmentID)
+          await load.finished(job)
           continue
         }
         for pool in pools() { await pool.closeIdle() }
@@ -166,9 +178,21 @@ extension NASSyncClient {
   }
 }
 
-/// How many jobs of each instrument are in flight. One claim at a time, so that two workers do not both see the same instrument as idle.
+/// How many jobs of each instrument, and to each destination, are in flight. One claim at a time, so that two workers do not both see the same instrument as idle.
 private actor WorkLoad {
-  private var inFlight: [String: Int] = [:]
+  struct InFlight: Sendable {
+    var equipments: [String: Int] = [:]
+    var destinations: [String: Int] = [:]
+
+    mutating func add(_ job: JobRow, _ count: Int) {
+      equipments[job.equipmentID, default: 0] += count
+      destinations[job.destination, default: 0] += count
+      if equipments[job.equipmentID] == 0 { equipments[job.equipmentID] = nil }
+      if destinations[job.destination] == 0 { destinations[job.destination] = nil }
+    }
+  }
+
+  private var inFlight = InFlight()
   /// Claims that are made or wait for their turn.
   private var claiming = 0
   private var told: SyncFailure?
@@ -182,7 +206,7 @@ private actor WorkLoad {
   private var waiters: [CheckedContinuation<Void, Never>] = []
 
   func claim(
-    _ body: @Sendable ([String: Int]) async throws(SyncFailure) -> JobRow?
+    _ body: @Sendable (InFlight) async throws(SyncFailure) -> JobRow?
   ) async throws(SyncFailure) -> JobRow? {
     claiming += 1
     // An actor takes the next call while the body waits; the turn is handed on explicitly.
@@ -192,15 +216,13 @@ private actor WorkLoad {
       if waiters.isEmpty { isTaken = false } else { waiters.removeFirst().resume() }
     }
     guard let job = try await body(inFlight) else { return nil }
-    inFlight[job.equipmentID, default: 0] += 1
+    inFlight.add(job, 1)
     return job
   }
 
-  func finished(_ equipment: String) {
-    inFlight[equipment, default: 1] -= 1
-    if inFlight[equipment] == 0 { inFlight[equipment] = nil }
-  }
+  /// - Parameter job: As it was claimed.
+  func finished(_ job: JobRow) { inFlight.add(job, -1) }
 
   /// Whether nothing is running and nobody is just claiming.
-  var isIdle: Bool { inFlight.isEmpty && claiming == 0 }
+  var isIdle: Bool { inFlight.equipments.isEmpty && claiming == 0 }
 }
