@@ -41,6 +41,9 @@ extension SyncQueue {
         """
     }
 
+    /// ?1: the state, ?2: the moment.
+    static let tooFarAhead = "SELECT number FROM job WHERE state = ?1 AND claimed_by IS NULL AND next_attempt_at > ?2"
+
     static let backlog = """
       SELECT count(*), coalesce(sum(claimed_by IS NOT NULL OR coalesce(next_attempt_at, 0) <= ?1), 0), min(next_attempt_at) FROM job
       WHERE state IN ('queued', 'running', 'awaiting_verify')
@@ -128,6 +131,45 @@ extension SyncQueue {
       }
     }
     return best
+  }
+
+  /// Makes due whatever waits for a moment further ahead than anything is ever made to wait: that moment was reckoned by a clock that was
+  /// set back since, and nobody should wait for it.
+  /// - Parameter longest: Seconds.
+  /// - Returns: The number of jobs and destinations concerned.
+  package func forgetTimes(beyond longest: Double) throws(SyncFailure) -> Int {
+    let now = clock.wallSeconds
+    let (jobs, outages) = try read { (connection) throws(SQLiteError) in
+      var jobs: [Int64] = []
+      for state in ClaimStatement.states {
+        jobs += try connection.query(ClaimStatement.tooFarAhead, [.text(state.rawValue), .real(now + longest)]) { $0.integer(0) }
+      }
+      let statement = "SELECT destination FROM outage WHERE next_attempt_at > ?1"
+      return (jobs, try connection.query(statement, [.real(now + longest)]) { $0.text(0) })
+    }
+    if jobs.isEmpty, outages.isEmpty { return 0 }
+    return try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        var changed = 0
+        for number in jobs {
+          guard
+            try connection.run(
+              "UPDATE job SET next_attempt_at = NULL WHERE number = ?1 AND claimed_by IS NULL AND next_attempt_at > ?2",
+              [.integer(number), .real(now + longest)]) == 1
+          else { continue }
+          changed += 1
+          try Self.note(
+            connection, job: number, at: now, event: "clock_set_back", from: nil, to: nil,
+            detail: "the job waited for a time that the clock has moved away from; it is due now")
+        }
+        for destination in outages {
+          changed += try connection.run(
+            "UPDATE outage SET next_attempt_at = ?2 WHERE destination = ?1 AND next_attempt_at > ?3",
+            [.text(destination), .real(now), .real(now + longest)])
+        }
+        return changed
+      } catch { throw .sqlite(error) }
+    }
   }
 
   /// How many jobs are active, and when the next of them is due: nil where one is due now or in flight, or none is active.

@@ -5,6 +5,9 @@ struct FailurePolicy: Sendable {
   /// Seconds to wait after the first, second … counted failure.
   let backoff: [Double]
 
+  /// The longest that anything is ever made to wait, seconds: a time further ahead was written while the clock was wrong.
+  var longestWait: Double { max(backoff.max() ?? 0, 30) + 60 }
+
   /// What the queue does with the job.
   enum Decision: Hashable, Sendable {
     /// Back to the queue, the attempt not counted: the destination as a whole does not answer, or we were told to stop.

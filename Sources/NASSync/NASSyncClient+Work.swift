@@ -140,6 +140,7 @@ extension NASSyncClient {
           continue
         }
         for pool in pools() { await pool.closeIdle() }
+        if try await environment.queue.forgetTimes(beyond: environment.policy.longestWait) > 0 { continue }
         if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
       } catch {
         // A full disk or a held lock: the queue is asked again until it answers; nothing is claimed meanwhile.

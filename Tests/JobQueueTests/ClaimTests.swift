@@ -61,6 +61,26 @@ import Testing
     }
   }
 
+  /// A time that was reckoned while the clock was years ahead must not strand the job once the clock is right.
+  @Test func aTimeFromAClockThatWasSetBackIsForgotten() async throws {
+    try await QueueFixture.with { fixture in
+      for (run, wait) in [("/lab/soon", 60.0), ("/lab/late", 20 * 86_400)] {
+        let job = try await fixture.running(run)
+        var change = QueueFixture.released()
+        change.nextAttemptAt = .some(1_000_000 + wait)
+        try await fixture.queue.transition(job, on: .interrupted, worker: "w", change: change, detail: "no route")
+      }
+      let failure = SyncFailure(.network, "no route", hint: "Wait.")
+      try await fixture.queue.recordOutage("sftp://nas", failure: failure, nextAttemptAt: 5_000_000)
+      try await fixture.queue.recordOutage("sftp://other", failure: failure, nextAttemptAt: 1_000_060)
+      #expect(try await fixture.queue.forgetTimes(beyond: 7260) == 2)
+      #expect(try await fixture.queue.forgetTimes(beyond: 7260) == 0)
+      #expect(try await fixture.queue.claimNext(worker: "w")?.runPath == "/lab/late")
+      #expect(try await fixture.queue.claimNext(worker: "w") == nil)
+      #expect(try await fixture.queue.outages().map(\.nextAttemptAt) == [1_000_000, 1_000_060])
+    }
+  }
+
   @Test func aJobIsNotDueBeforeItsTime() async throws {
     try await QueueFixture.with { fixture in
       let job = try await fixture.running()

@@ -32,6 +32,13 @@ import Testing
     }
   }
 
+  @Test func timesTooFarAheadAreFoundInTheIndex() async throws {
+    try await QueueFixture.with { fixture in
+      let plan = try await fixture.queue.plan(SyncQueue.ClaimStatement.tooFarAhead)
+      #expect(plan == ["SEARCH job USING COVERING INDEX job_by_state (state=? AND claimed_by=? AND next_attempt_at>?)"])
+    }
+  }
+
   @Test(arguments: [
     (SyncQueue.LookStatement.latestOfRun, ["SEARCH job USING INDEX sqlite_autoindex_job_2 (run_path=?)"]),
     (SyncQueue.LookStatement.inState, ["SEARCH job USING INDEX job_by_state (state=?)", "USE TEMP B-TREE FOR ORDER BY"]),

@@ -93,7 +93,7 @@ import Transport
       if dead.withLock({ $0 }) { throw FaultPlan.lost }
       guard let death, call.number == death.call, death.afterwards == afterwards else { return }
       dead.withLock { $0 = true }
-      do { try await copyQueue(first.stateDirectory, second.stateDirectory) } catch { Issue.record(error) }
+      do { try await Self.copyQueue(first.stateDirectory, second.stateDirectory) } catch { Issue.record(error) }
       throw FaultPlan.lost
     }
     let plan = FaultPlan(
@@ -122,7 +122,7 @@ import Transport
   }
 
   /// By another process: this one would drop SQLite's locks by closing the file.
-  private func copyQueue(_ from: String, _ to: String) async throws {
+  static func copyQueue(_ from: String, _ to: String) async throws {
     let script = "mkdir \"$2\" && cp \"$1\"/queue.db \"$2\" && { [ ! -e \"$1\"/queue.db-wal ] || cp \"$1\"/queue.db-wal \"$2\"; }"
     let copied = try await runProcess(["sh", "-c", script, "sh", from, to])
     guard copied.status == 0 else { throw TemporaryFolder.Failure("cp: \(copied.errorText)") }
