@@ -63,7 +63,8 @@ let package = Package(
     tests(
       "NASSyncTests",
       [
-        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux", "TestSupport",
+        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux",
+        "TestSupport",
       ]),
     // The program itself, so that it is built before the tests start it.
     tests("EndToEndTests", ["nassync", "CLinux", "TestSupport"]),
