@@ -86,10 +86,10 @@ extension NASSyncClient {
           message: message, blocks: "everything that has to be written down: nothing is claimed, sent or removed without", nextStep: step)
       }
       for path in [directory, directory + "/queue.db"] where access(path, F_OK) == 0 && access(path, W_OK) != 0 {
-        let owner = getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "\(geteuid())"
+        let owner = Self.identity.user
         return [
           problem(
-            "state_not_writable", .critical, "\(displayText(path)) cannot be written by \(displayText(owner)): \(String(cString: strerror(errno)))",
+            "state_not_writable", .critical, "\(displayText(path)) cannot be written by \(displayText(owner))",
             "Give it to the user that runs nassync: `chown -R \(shellWord(owner)) \(shellWord(directory))`.")
         ]
       }

@@ -50,7 +50,8 @@ extension NASSyncClient {
       if let seen { unsent.append(seen) }
     }
     let isServed = WorkerLock.isHeld(stateDirectory: configuration.stateDirectory) != false
-    return found.obstacles.map(Self.problem) + Self.problems(unsent, isServed: isServed)
+    let now = clock.wallSeconds
+    return found.obstacles.map { Self.problem($0, now: now) } + Self.problems(unsent, isServed: isServed)
   }
 
   /// Blocking.
@@ -82,10 +83,10 @@ extension NASSyncClient {
     }
   }
 
-  private static func problem(_ obstacle: RunFinder.Obstacle) -> Problem {
+  private static func problem(_ obstacle: RunFinder.Obstacle, now: Double) -> Problem {
     Problem(
       problemClass: "folder_not_readable", severity: .critical, runPath: nil, equipmentID: obstacle.equipment, destination: nil,
-      since: Date(timeIntervalSince1970: obstacle.since ?? SystemClock().wallSeconds),
+      since: Date(timeIntervalSince1970: obstacle.since ?? now),
       message: "\(obstacle.path) cannot be searched for runs: \(obstacle.reason)", blocks: "every run in it: none is found",
       nextStep: obstacle.hint)
   }
