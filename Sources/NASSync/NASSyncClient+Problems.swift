@@ -117,7 +117,9 @@ extension NASSyncClient {
       equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail,
       blocks: onNAS ? "the NAS copy cannot be relied on" : "nothing; the NAS copy is whole",
       nextStep: onNAS
-        ? "`nassync verify \(path)` names the files. Move the wrong ones away on the NAS, then `nassync enqueue \(path)`: what is missing there is sent again."
-        : "`nassync verify \(path)` names the files. New ones are sent by `nassync enqueue \(path)`; a changed one wants a look before anything else.")
+        ? "`nassync verify \(path)` names the files. Move the wrong ones away on the NAS, then `nassync enqueue \(path)`: what is missing "
+          + "there is sent again."
+        : "`nassync verify \(path)` names the files. New ones are sent by `nassync enqueue \(path)`; a changed one wants a look before "
+          + "anything else.")
   }
 }

@@ -25,7 +25,8 @@ extension NASSyncClient {
         try await scheduler.update(serviceMbps: configuration.uploadMbps, profiles: configuration.bandwidthProfiles)
       } catch {
         throw SyncFailure(
-          .misconfigured, "the bandwidth settings cannot be used: \(error)", hint: "Correct them and reload; the former ones stay in force.")
+          .misconfigured, "the bandwidth settings cannot be used: \(error)",
+          hint: "Correct them and reload; the former ones stay in force.")
       }
     }
     let former = self.configuration

@@ -25,7 +25,8 @@ extension NASSyncClient {
       Problem(
         problemClass: "no_service", severity: .critical, runPath: nil, equipmentID: nil, destination: nil,
         since: Date(timeIntervalSince1970: since),
-        message: "\(waiting.count == 1 ? "a run is" : "\(waiting.count) runs are") due and no process works on \(configuration.stateDirectory)",
+        message: (waiting.count == 1 ? "a run is" : "\(waiting.count) runs are")
+          + " due and no process works on \(displayText(configuration.stateDirectory))",
         blocks: "every queued run", nextStep: "Start the service, `nassync serve`, or send what is queued now with `nassync drain`.")
     ]
   }
@@ -66,7 +67,8 @@ extension NASSyncClient {
             problemClass: "override_expires", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID,
             destination: job.destination, since: Date(timeIntervalSince1970: Timestamp.seconds(parsing: first.entry.recordedAt) ?? now),
             message: "the override for \(first.entry.problemClass) ends at \(first.entry.expiresAt ?? "?")",
-            blocks: job.state.isActive ? "the run, if it is not on the NAS by then" : "the removal of the local copy, if it is not done by then",
+            blocks: job.state.isActive
+              ? "the run, if it is not on the NAS by then" : "the removal of the local copy, if it is not done by then",
             nextStep: "If it may pass for longer: `nassync override add \(shellWord(job.runPath)) --class \(name) --reason 'WHY'`."))
       }
       return problems

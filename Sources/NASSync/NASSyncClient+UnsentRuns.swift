@@ -66,12 +66,14 @@ extension NASSyncClient {
     let idle = now - newest
     if case .quiet(let seconds) = signal, look.pulse.items > 0 {
       guard idle > patienceWithFinished + seconds else { return nil }
-      return Unsent(run: run, kind: .notTakenUp, since: newest, message: "nothing in it has changed for longer than its instrument asks for")
+      return Unsent(
+        run: run, kind: .notTakenUp, since: newest, message: "nothing in it has changed for longer than its instrument asks for")
     }
     switch signal.readiness(look, stillness: Stillness(), wasSent: false, proof: nil, monotonic: 0, wall: now) {
     case .unfinished(let reason):
       guard idle > patienceWithUnfinished else { return nil }
-      return Unsent(run: run, kind: .unfinished, since: newest, message: "unchanged for \(Int(idle / 3600)) hours, and not finished: \(reason)")
+      return Unsent(
+        run: run, kind: .unfinished, since: newest, message: "unchanged for \(Int(idle / 3600)) hours, and not finished: \(reason)")
     case .finished:
       guard idle > patienceWithFinished else { return nil }
       return Unsent(run: run, kind: .notTakenUp, since: newest, message: "its instrument says that it is finished")
@@ -121,7 +123,7 @@ extension NASSyncClient {
       }
     return Problem(
       problemClass: unsent.kind.rawValue, severity: .warning, runPath: runPath, equipmentID: unsent.run.equipment, destination: nil,
-      since: Date(timeIntervalSince1970: unsent.since), message: message, blocks: "the run stays on this workstation, and nothing else has it",
-      nextStep: step)
+      since: Date(timeIntervalSince1970: unsent.since), message: message,
+      blocks: "the run stays on this workstation, and nothing else has it", nextStep: step)
   }
 }

@@ -30,7 +30,7 @@ actor RunWatcher {
 
   /// Nanoseconds of one round that go into looks at single runs.
   private static let lookBudget: UInt64 = 250_000_000
-  /// Nanoseconds between two rounds: at least the first, at most the last, and the listing takes a fiftieth of the time.
+  /// Nanoseconds between two rounds: at least the first, at most the last, and the listing takes a twentieth of the time.
   private static let shortestPause: UInt64 = 1_000_000_000
   private static let longestPause: UInt64 = 300_000_000_000
 
@@ -116,7 +116,7 @@ actor RunWatcher {
     let due = merge(found.candidates, records, now: clock.monotonicNanoseconds)
     let cost = clock.monotonicNanoseconds - began
     await look(at: due, instruments, metadataFolder: metadataFolder, stop: stop)
-    return min(max(Self.shortestPause, cost &* 50), Self.longestPause)
+    return min(max(Self.shortestPause, cost &* 20), Self.longestPause)
   }
 
   /// Each obstacle is said when it turns up; `problems` keeps showing it.
@@ -274,7 +274,8 @@ actor RunWatcher {
       for item in list.items {
         let digest = try await FileStream.digest(of: item.entry, in: folder, on: readers.next())
         if digest != item.digest {
-          return .some("\(item.entry.path) has not the digest that the instrument's list of files gives: it is damaged, or still being written")
+          return .some(
+            "\(item.entry.path) has not the digest that the instrument's list of files gives: it is damaged, or still being written")
         }
       }
       return .some(nil)

@@ -25,7 +25,12 @@ import Testing
   private func serving(
     _ signal: EquipmentProfile.Completeness, _ body: @escaping @Sendable (LabFixture, NASSyncClient) async throws -> Void
   ) async throws {
-    try await LabFixture.with(adjust: { $0.equipment[0].completeness = signal; $0.equipment[1].completeness = signal }) { lab in
+    try await LabFixture.with(
+      adjust: {
+        $0.equipment[0].completeness = signal
+        $0.equipment[1].completeness = signal
+      }
+    ) { lab in
       let client = NASSyncClient(configuration: lab.configuration)
       do {
         try await client.start()
@@ -171,7 +176,7 @@ import Testing
     }
   }
 
-  @Test func tenThousandOldRunsCostLittle() async throws {
+  @Test func aRunAmongTenThousandOldOnesIsFound() async throws {
     try await LabFixture.with(adjust: { $0.equipment[0].completeness = .sentinel(file: "done.flag") }) { lab in
       for number in 0..<10_000 {
         let run = "\(lab.lab)/CYTOMETER_01/P\(number % 10)/Runs/Run_\(number)"
@@ -179,17 +184,11 @@ import Testing
       }
       let client = NASSyncClient(configuration: lab.configuration)
       try await client.start()
-      func cpu() -> Double {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-      }
       // A run is found among them, and soon.
       let run = try lab.makeRun(files: ["data.fcs": [1], "done.flag": []])
-      let before = (cpu: cpu(), time: Date())
-      try await eventually("the new run is verified", seconds: 60) { try await state(client, run) == .job(.verified) }
-      let spent = cpu() - before.cpu
-      print("10,000 runs without a signal: verified after \(Date().timeIntervalSince(before.time)) s, \(spent) s of CPU of the whole process")
+      let began = Date()
+      try await eventually("the new run is verified", seconds: 30) { try await state(client, run) == .job(.verified) }
+      print("among 10,000 runs without a signal: verified after \(Date().timeIntervalSince(began)) s")
       await client.close()
     }
   }
