@@ -81,7 +81,7 @@ public actor NASSyncClient {
   public nonisolated var events: AsyncStream<SyncEvent> { hub.listen() }
 
   /// Becomes the worker of the state folder: replays what a former worker left, then sends, proves and publishes whatever is and will be
-  /// queued, by this process or another, until `close()`.
+  /// queued, by this process or another, until `close()`. Runs that their instruments have finished it enqueues by itself.
   /// - Throws: `SyncFailure`, e.g. where another process is the worker already.
   public func start() async throws(SyncFailure) {
     if let work {
