@@ -97,24 +97,23 @@ actor RunWatcher {
       observations = [:]
       return Self.shortestPause
     }
-    let began = clock.monotonicNanoseconds
     // Before anything on the disk is looked at: a run that is being cleaned up must not seem to be a cleaned one with files.
     if let news = try await queue.standings(since: edition) { (edition, standings) = news }
     let roots = configuration.equipment.filter { instruments[$0.id] != nil }.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) }
     let metadataFolder = configuration.metadataFolder
     let refused = Set(observations.filter { $0.value.isRefused }.keys)
-    let (found, records) = await thread.run { () -> (RunFinder.Found, [[UInt8]: RunFinder.Stamp]) in
+    let (found, records, cost) = await thread.run { [clock] () -> (RunFinder.Found, [[UInt8]: RunFinder.Stamp], UInt64) in
+      let began = clock.monotonicNanoseconds
       let found = RunFinder.find(roots)
       var records: [[UInt8]: RunFinder.Stamp] = [:]
       for candidate in found.candidates where !refused.isEmpty {
         let key = Array(candidate.path.utf8)
         if refused.contains(key) { records[key] = RunFinder.Stamp(of: "\(candidate.path)/\(metadataFolder)/creation.json") }
       }
-      return (found, records)
+      return (found, records, clock.monotonicNanoseconds - began)
     }
     tell(found.obstacles)
     let due = merge(found.candidates, records, now: clock.monotonicNanoseconds)
-    let cost = clock.monotonicNanoseconds - began
     await look(at: due, instruments, metadataFolder: metadataFolder, stop: stop)
     return min(max(Self.shortestPause, cost &* 20), Self.longestPause)
   }

@@ -82,8 +82,8 @@ enum CommandTable {
     case .problems:
       CommandSpec(
         name, usage: "", "everything that wants a person, with the next step",
-        details: "Failed and blocked runs, runs that never finish, destinations that do not answer, a queue without a service, and what to do "
-          + "about each.")
+        details: "Failed and blocked runs, runs that never finish, destinations that do not answer, a queue without a service, and what to "
+          + "do about each.")
     case .retry:
       CommandSpec(
         name, usage: "RUN… | --all-failed", "put failed runs back into the queue",
