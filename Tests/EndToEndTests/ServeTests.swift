@@ -6,7 +6,7 @@ import Testing
 /// The service, as a service manager runs it.
 @Suite struct ServeTests {
   private func eventually(
-    _ what: String, seconds: Double = 30, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
+    _ what: String, seconds: Double = 180, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
   ) async throws {
     let deadline = Date().addingTimeInterval(seconds)
     while try await !condition() {
@@ -67,8 +67,8 @@ import Testing
     setup.equipment = ["CYTOMETER_01"]
     setup.uploadMbps = 1
     try await Workstation.with(.shell, setup) { lab in
-      // At this rate: more than a minute.
-      let run = try lab.makeRun(files: ["data.fcs": noise(10 << 20, seed: 3)])
+      // At this rate: more than five minutes, which is longer than anything here is waited for.
+      let run = try lab.makeRun(files: ["data.fcs": [UInt8](repeating: 7, count: 40 << 20)])
       #expect(try await lab.nassync("enqueue", run).status == 0)
       let second = try lab.makeRun("CONFOCAL_01")
       #expect(try await lab.nassync("enqueue", second).status == 2)
@@ -78,13 +78,11 @@ import Testing
         next.uploadMbps = 8000
         next.completeness = "{ signal: quiet, after: 1s }"
         try lab.configure(next)
-        let began = Date()
         kill(service.id, SIGHUP)
         try await eventually("the change is told") { try lab.log("serve.log").contains("SIGHUP: configuration read again") }
         let line = try #require(try lab.log("serve.log").split(separator: "\n").first { $0.contains("configuration read again") })
         #expect(line.contains("instrument CYTOMETER_01: completeness, bandwidth") && line.contains("instrument CONFOCAL_01 added"))
         try await eventually("the run in flight is verified") { try await state(lab, run) == "verified" }
-        #expect(Date().timeIntervalSince(began) < 30)
         try await eventually("a run of the new instrument is verified") { try await state(lab, second) == "verified" }
       }
       try await lab.expectVerified(run)

@@ -22,7 +22,7 @@ import Testing
     }
   }
 
-  private func verified(_ client: NASSyncClient, _ run: String, seconds: Double = 20) async throws -> Bool {
+  private func verified(_ client: NASSyncClient, _ run: String, seconds: Double = 180) async throws -> Bool {
     let deadline = Date().addingTimeInterval(seconds)
     while Date() < deadline {
       if try await client.status(of: run).state == .job(.verified) { return true }
