@@ -55,3 +55,22 @@ extension RunEntry {
     return kind != .folder && fingerprint.contentDifference(from: other.fingerprint) != nil
   }
 }
+
+extension RunSnapshot {
+  /// Whether there is something that none of the known entries is: a new name, or another kind, size, modification time or link target.
+  ///
+  /// Weaker than `difference(from:)`: what is gone cannot be sent, and a change time or inode alone moves with permissions, owners and a
+  /// restored backup, which is no reason to read thousands of old runs again.
+  package func hasNews(beside known: [RunEntry]) -> Bool {
+    var old: [RelativePath: RunEntry] = [:]
+    for entry in known { old[entry.path] = entry }
+    let metadata = Array(metadataFolder.utf8)
+    return entries.contains { entry in
+      // Where the run had none, this program made it.
+      if entry.kind == .folder, entry.path.bytes == metadata { return false }
+      guard let before = old[entry.path], before.kind == entry.kind else { return true }
+      guard entry.kind == .file else { return false }
+      return before.fingerprint.size != entry.fingerprint.size || before.fingerprint.modified != entry.fingerprint.modified
+    }
+  }
+}

@@ -10,6 +10,7 @@ extension SyncQueue {
       SELECT \(RowCoding.jobColumns) FROM job AS j
       WHERE generation = (SELECT max(generation) FROM job WHERE run_path = j.run_path) ORDER BY number
       """
+    static let standings = "SELECT run_path, number, state FROM job ORDER BY run_path, generation"
     /// ?1: the state.
     static let inState = "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 ORDER BY number"
     /// ?1: the job's number.

@@ -1,6 +1,6 @@
 import SyncModel
 
-/// What a service does beside its jobs: it looks for finished runs, audits what is published and removes local copies that are proven.
+/// What a service does beside its jobs: it audits what is published and removes local copies that are proven.
 extension NASSyncClient {
   /// Seconds between two rounds. What a round finds due is decided by times in the queue, not by this.
   static let careInterval: Double = 1
@@ -16,7 +16,7 @@ extension NASSyncClient {
           try await environment.queue.sampleClock()
           clockSampledAt = now
         }
-        try await lookForFinishedRuns(environment)
+        let environment = renewed(environment)
         try await auditDueRuns(environment)
         try await reapEligibleRuns(environment)
         told = nil
@@ -28,9 +28,6 @@ extension NASSyncClient {
       do throws(CancellationError) { try await clock.sleep(untilMonotonic: next) } catch { return }
     }
   }
-
-  /// Enqueues runs that their instruments have finished.
-  func lookForFinishedRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
 
   /// Verifies published runs anew whose last verification is `verify.audit_interval` old.
   func auditDueRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}

@@ -1,5 +1,6 @@
 import Foundation
 import Gate
+import Intake
 import JobQueue
 import SyncModel
 import Transport
@@ -8,7 +9,7 @@ import Transport
 public struct Problem: Hashable, Sendable, Codable {
   /// How urgent.
   public enum Severity: String, Hashable, Sendable, Codable { case critical, warning }
-  /// Its kind: a failure kind, `blocked_by_gate`, `destination_unreachable` or `waiting`.
+  /// Its kind: a failure kind, or one of those that `Specs/commands.md` lists.
   public let problemClass: String
   /// How urgent.
   public let severity: Severity
@@ -37,30 +38,18 @@ public struct Problem: Hashable, Sendable, Codable {
   }
 }
 
-/// What `check` found of one instrument.
-public struct CheckReport: Hashable, Sendable, Codable {
-  /// The instrument.
-  public let equipmentID: String
-  /// For people.
-  public let label: String
-  /// Where its runs go.
-  public let address: String
-  /// Whether runs will arrive and be proven.
-  public let ok: Bool
-  /// Every question and its answer.
-  public let lines: [DestinationProbe.Line]
-  /// Why the destination could not be asked to the end.
-  public let error: SyncFailure?
-
-  private enum CodingKeys: String, CodingKey {
-    case equipmentID = "equipment_id"
-    case label, address, ok, lines, error
-  }
-}
-
 extension NASSyncClient {
   /// Everything that wants a person, the longest-standing first.
+  ///
+  /// Reads the queue and looks at the runs on the disk that have no job; nothing connects to a NAS.
   public func problems() async throws(SyncFailure) -> [Problem] {
+    var problems = try await problemsOfQueue()
+    problems += try await problemsOfUnsentRuns()
+    problems += await problemsOfStateDirectory()
+    return problems.sorted { $0.since < $1.since }
+  }
+
+  private func problemsOfQueue() async throws(SyncFailure) -> [Problem] {
     guard let queue = try await queueIfPresent() else { return [] }
     var problems: [Problem] = []
     let addresses = Set(configuration.equipment.map { route(for: $0).pool.driver.address })
@@ -72,21 +61,14 @@ extension NASSyncClient {
           since: Date(timeIntervalSince1970: outage.since), message: outage.failure.message,
           blocks: "every run that goes to \(outage.destination); no attempt is burned meanwhile", nextStep: outage.failure.hint))
     }
-    for run in try await queue.blockedRuns() {
-      let findings = (try? JSONDecoder().decode([Finding].self, from: Data(run.findings.utf8))) ?? []  // shown without them if damaged
-      let first = findings.first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "findings"
-      problems.append(
-        Problem(
-          problemClass: "blocked_by_gate", severity: .warning, runPath: run.runPath, equipmentID: run.equipmentID, destination: nil,
-          since: Date(timeIntervalSince1970: run.since),
-          message: first + (findings.count > 1 ? " (and \(findings.count - 1) more)" : ""), blocks: "the run stays on this workstation",
-          nextStep: (findings.first?.hint ?? "`nassync gate` shows the findings.") + " Then `nassync enqueue` it again."))
-    }
+    problems += await problemsOfBlockedRuns(try await queue.blockedRuns())
     let checks = try await queue.lastChecks()
-    for job in try await queue.latestJobs() {
+    let jobs = try await queue.latestJobs()
+    for job in jobs {
       if let check = checks[job.number], job.state == .verified || job.state == .cleanupEligible, let problem = Self.problem(job, check) {
         problems.append(problem)
       }
+      if let problem = Self.problemOfCleanup(job) { problems.append(problem) }
       guard let error = job.lastError else { continue }
       let failed = job.state == .failed
       guard failed || job.state.isActive && job.attempts > 0 else { continue }
@@ -94,77 +76,50 @@ extension NASSyncClient {
         Problem(
           problemClass: failed ? error.kind.rawValue : "waiting", severity: failed ? .critical : .warning, runPath: job.runPath,
           equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: job.updatedAt),
-          message: error.message, blocks: failed ? "the run is not on the NAS" : "the run, which is tried again by itself",
-          nextStep: error.hint))
+          message: error.message,
+          blocks: failed
+            ? "the run is not on the NAS"
+            : "the run; it was tried \(job.attempts == 1 ? "once" : "\(job.attempts) times") in vain and is tried again by itself",
+          nextStep: failed ? NextStep.hint(error.hint, run: job.runPath, then: "retry") : NextStep.hint(error.hint, run: job.runPath)))
     }
-    return problems.sorted { $0.since < $1.since }
+    problems += problemsOfIdleQueue(jobs)
+    problems += await problemsOfOverrides(jobs)
+    return problems
+  }
+
+  private func problemsOfBlockedRuns(_ runs: [BlockedRun]) async -> [Problem] {
+    // Whether the folder is still there; a run that was taken away wants nobody any more.
+    let present = await readers.next().run { runs.filter { RunFinder.Stamp(of: $0.runPath) != nil } }
+    return present.map { run in
+      let findings = (try? JSONDecoder().decode([Finding].self, from: Data(run.findings.utf8))) ?? []  // shown without them if damaged
+      let first = findings.first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "findings"
+      let path = shellWord(run.runPath)
+      var step = findings.first?.hint ?? "`nassync gate \(path)` shows the findings."
+      let overridable = findings.map(\.problemClass).filter { !FindingClass.withoutOverride.contains($0) }
+      if let example = overridable.first, overridable.count == findings.count {
+        step += " Or, if it may pass: `nassync override add \(path) --class \(shellWord(example.rawValue)) --reason 'WHY'`."
+      }
+      return Problem(
+        problemClass: "blocked_by_gate", severity: .warning, runPath: run.runPath, equipmentID: run.equipmentID, destination: nil,
+        since: Date(timeIntervalSince1970: run.since),
+        message: first + (findings.count > 1 ? " (and \(findings.count - 1) more)" : ""), blocks: "the run stays on this workstation",
+        nextStep: step + " Then `nassync enqueue \(path)`.")
+    }
   }
 
   /// What a check on demand found and nobody has mended yet.
   private static func problem(_ job: JobRow, _ check: (event: String, at: Double, detail: String)) -> Problem? {
     let onNAS = check.event == "nas_mismatch_on_demand"
     guard onNAS || check.event == "local_mismatch_on_demand" else { return nil }
+    let path = shellWord(job.runPath)
     return Problem(
       problemClass: onNAS ? "nas_copy_differs" : "local_copy_differs", severity: onNAS ? .critical : .warning, runPath: job.runPath,
       equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail,
       blocks: onNAS ? "the NAS copy cannot be relied on" : "nothing; the NAS copy is whole",
       nextStep: onNAS
-        ? "`nassync verify` names the files. Move the wrong ones away on the NAS, then `nassync enqueue` the run: what is missing there is sent again."
-        : "`nassync verify` names the files. New ones are sent by `nassync enqueue`; a changed one wants a look before anything else.")
-  }
-
-  /// Connects to each instrument's destination and says what will work there.
-  /// - Parameter equipment: One instrument; nil checks all.
-  /// - Throws: `SyncFailure` of kind `misconfigured` for an instrument that is not configured.
-  public func check(equipment: String? = nil) async throws(SyncFailure) -> [CheckReport] {
-    var profiles = configuration.equipment
-    if let equipment {
-      guard let profile = configuration.equipment(id: equipment) else {
-        throw SyncFailure(
-          .misconfigured, "no instrument is called \(displayText(equipment))",
-          hint: "Configured are: \(configuration.equipment.map(\.id).joined(separator: ", ")).")
-      }
-      profiles = [profile]
-    }
-    var reports: [CheckReport] = []
-    for profile in profiles { reports.append(await check(profile)) }
-    return reports
-  }
-
-  private func check(_ profile: EquipmentProfile) async -> CheckReport {
-    let route = route(for: profile)
-    var lines: [DestinationProbe.Line] = []
-    var failure: SyncFailure?
-    var isFolder: ObjCBool = false
-    let there = FileManager.default.fileExists(atPath: profile.localRoot, isDirectory: &isFolder) && isFolder.boolValue
-    if !there {
-      failure = SyncFailure(
-        .misconfigured, "\(displayText(profile.localRoot)) is no folder on this workstation", hint: "Correct local_root of \(profile.id).")
-    }
-    lines.append(
-      DestinationProbe.Line(
-        name: "local_root", grade: there ? .good : .bad,
-        detail: there ? "\(profile.localRoot) is there" : "\(profile.localRoot) is no folder on this workstation; correct local_root"))
-    do throws(TransportError) {
-      let probe = try await route.pool.driver.probe()
-      lines += probe.lines
-      if let found = probe.failure { failure = found }
-      lines += grade(probe)
-    } catch {
-      failure = error.failure
-      lines.append(DestinationProbe.Line(name: "connection", grade: .bad, detail: error.failure.description))
-    }
-    return CheckReport(
-      equipmentID: profile.id, label: profile.label, address: route.pool.driver.address, ok: !lines.contains { $0.grade == .bad },
-      lines: lines, error: failure)
-  }
-
-  private func grade(_ probe: DestinationProbe) -> [DestinationProbe.Line] {
-    guard configuration.verify.method == .server, probe.evidence == .readback else { return [] }
-    return [
-      DestinationProbe.Line(
-        name: "verify_method", grade: .bad,
-        detail: "verify.method is server, but this NAS can only be read back; set it to auto, or allow the account a shell")
-    ]
+        ? "`nassync verify \(path)` names the files. Move the wrong ones away on the NAS, then `nassync enqueue \(path)`: what is missing "
+          + "there is sent again."
+        : "`nassync verify \(path)` names the files. New ones are sent by `nassync enqueue \(path)`; a changed one wants a look before "
+          + "anything else.")
   }
 }

@@ -106,9 +106,17 @@ extension NASSyncClient {
   func runWorkers(_ environment: RunnerEnvironment, untilIdle: Bool) async {
     let load = WorkLoad()
     await withTaskGroup(of: Void.self) { group in
-      for _ in 0..<max(1, configuration.workers) {
-        group.addTask { [weak self] in await self?.workerLoop(environment, load: load, untilIdle: untilIdle) }
-      }
+      var started = 0
+      repeat {
+        // A reload may ask for more workers. One too many ends its job and rests.
+        while started < max(1, configuration.workers) {
+          let index = started
+          group.addTask { [weak self] in await self?.workerLoop(index, environment, load: load, untilIdle: untilIdle) }
+          started += 1
+        }
+        if untilIdle { break }
+        do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + 500_000_000) } catch { break }
+      } while !environment.stop.isSet
       await group.waitForAll()
     }
   }
@@ -121,9 +129,13 @@ extension NASSyncClient {
     return (configuration.equipment.count > 1 ? fewer : .max, places > 1 ? fewer : .max)
   }
 
-  private func workerLoop(_ environment: RunnerEnvironment, load: WorkLoad, untilIdle: Bool) async {
+  private func workerLoop(_ index: Int, _ environment: RunnerEnvironment, load: WorkLoad, untilIdle: Bool) async {
     var failingSince: UInt64?
     while !environment.stop.isSet, !Task.isCancelled {
+      if index >= max(1, configuration.workers), !untilIdle {
+        do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + 500_000_000) } catch { return }
+        continue
+      }
       do throws(SyncFailure) {
         let excluded = try await unreachable(environment.queue)
         let lanes = lanes()
@@ -135,11 +147,12 @@ extension NASSyncClient {
         }
         failingSince = nil
         if let job = claimed {
-          await work(on: job, environment)
+          await work(on: job, renewed(environment))
           await load.finished(job)
           continue
         }
         for pool in pools() { await pool.closeIdle() }
+        await closeUnusedPools()
         if try await environment.queue.forgetTimes(beyond: environment.policy.longestWait) > 0 { continue }
         if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
       } catch {

@@ -18,19 +18,26 @@ public actor NASSyncClient {
   /// The version of the library and the program.
   public static let version = "0.1.0"
 
-  /// What the client was made with.
-  public nonisolated let configuration: ServiceConfiguration
+  /// What the client was made with, or what `reload(_:)` gave it since.
+  public nonisolated var configuration: ServiceConfiguration { current.withLock { $0 } }
+  /// Written by `reload` alone; behind a lock so that those who only look need not wait for the actor.
+  let current: Mutex<ServiceConfiguration>
   let clock: any SyncClock
   let registry: DriverRegistry
   let hub = EventHub()
   let readers: ReaderThreads
-  let gateKeeper: GateKeeper
+  let validator: any RunValidator
+  var gateKeeper: GateKeeper
   private var openedQueue: SyncQueue?
-  private var routes: [String: RunnerEnvironment.Route] = [:]
-  private var scheduler: BandwidthScheduler?
+  var routes: [String: RunnerEnvironment.Route] = [:]
+  /// Destinations that the configuration no longer leads to, while somebody may still be using them.
+  var retiredPools: [SessionPool] = []
+  var scheduler: BandwidthScheduler?
   private var isClosed = false
   /// Set while this client is the worker.
   var work: Work?
+  /// Set while this client watches for finished runs.
+  var watcher: RunWatcher?
 
   /// What a working client holds.
   struct Work {
@@ -50,12 +57,19 @@ public actor NASSyncClient {
     configuration: ServiceConfiguration, validator: any RunValidator = BuiltInValidator(), clock: any SyncClock = SystemClock(),
     driver: (@Sendable (EquipmentProfile) -> (any TransportDriver)?)? = nil
   ) {
-    self.configuration = configuration
+    current = Mutex(configuration)
     self.clock = clock
+    self.validator = validator
     registry = DriverRegistry(custom: driver, clock: clock)
     let readers = ReaderThreads(count: 2)
     self.readers = readers
-    gateKeeper = GateKeeper(
+    gateKeeper = Self.gateKeeper(configuration, validator: validator, clock: clock, readers: readers)
+  }
+
+  static func gateKeeper(
+    _ configuration: ServiceConfiguration, validator: any RunValidator, clock: any SyncClock, readers: ReaderThreads
+  ) -> GateKeeper {
+    GateKeeper(
       gate: PreSyncGate(validator: validator),
       content: ContentScanSettings(
         extensions: configuration.gate.contentScanExtensions, maxBytes: UInt64(max(0, configuration.gate.contentScanMaxMiB)) << 20),
@@ -67,7 +81,7 @@ public actor NASSyncClient {
   public nonisolated var events: AsyncStream<SyncEvent> { hub.listen() }
 
   /// Becomes the worker of the state folder: replays what a former worker left, then sends, proves and publishes whatever is and will be
-  /// queued, by this process or another, until `close()`.
+  /// queued, by this process or another, until `close()`. Runs that their instruments have finished it enqueues by itself.
   /// - Throws: `SyncFailure`, e.g. where another process is the worker already.
   public func start() async throws(SyncFailure) {
     if let work {
@@ -87,6 +101,7 @@ public actor NASSyncClient {
       await withTaskGroup(of: Void.self) { group in
         group.addTask { await self?.runWorkers(environment, untilIdle: false) }
         group.addTask { await self?.runCare(environment) }
+        group.addTask { await self?.watchForRuns(environment) }
         await group.waitForAll()
       }
     }
@@ -97,8 +112,9 @@ public actor NASSyncClient {
     guard !isClosed else { return }
     isClosed = true
     await stopWork()
-    for route in routes.values { await route.pool.close() }
+    for pool in pools() { await pool.close() }
     routes = [:]
+    retiredPools = []
     await openedQueue?.close()
     openedQueue = nil
     hub.finish()
@@ -109,7 +125,7 @@ public actor NASSyncClient {
     guard let work else { return }
     work.stop.set()
     work.task?.cancel()
-    let pools = routes.values.map(\.pool)
+    let pools = pools()
     let clock = clock
     let interrupter = Task.detached {
       // Cancelled as soon as the work has ended by itself.
@@ -166,7 +182,7 @@ public actor NASSyncClient {
   }
 
   /// The open destinations.
-  func pools() -> [SessionPool] { routes.values.map(\.pool) }
+  func pools() -> [SessionPool] { routes.values.map(\.pool) + retiredPools }
 
   func bandwidth() throws(SyncFailure) -> BandwidthScheduler {
     if let scheduler { return scheduler }
@@ -181,9 +197,19 @@ public actor NASSyncClient {
   }
 
   func environment() async throws(SyncFailure) -> RunnerEnvironment {
-    RunnerEnvironment(
-      queue: try await queue(), clock: clock, events: hub, bandwidth: try bandwidth(), readers: readers, gate: gateKeeper,
-      policy: FailurePolicy(backoff: configuration.retry.backoff), stop: work?.stop ?? StopFlag(), worker: Self.workerName,
+    environment(queue: try await queue(), bandwidth: try bandwidth(), stop: work?.stop ?? StopFlag())
+  }
+
+  /// The same with the settings that are in force now.
+  func renewed(_ environment: RunnerEnvironment) -> RunnerEnvironment {
+    self.environment(queue: environment.queue, bandwidth: environment.bandwidth, stop: environment.stop)
+  }
+
+  private func environment(queue: SyncQueue, bandwidth: BandwidthScheduler, stop: StopFlag) -> RunnerEnvironment {
+    let configuration = configuration
+    return RunnerEnvironment(
+      queue: queue, clock: clock, events: hub, bandwidth: bandwidth, readers: readers, gate: gateKeeper,
+      policy: FailurePolicy(backoff: configuration.retry.backoff), stop: stop, worker: Self.workerName,
       verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity)
   }
 

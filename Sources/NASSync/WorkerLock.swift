@@ -31,6 +31,15 @@ final class WorkerLock: Sendable {
     return WorkerLock(descriptor: descriptor)
   }
 
+  /// Whether a process works on this folder, without taking anything from it; nil where that cannot be said.
+  static func isHeld(stateDirectory: String) -> Bool? {
+    let descriptor = open(stateDirectory + "/worker.lock", O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return errno == ENOENT ? false : nil }
+    defer { close(descriptor) }
+    let answer = clinux_is_locked(descriptor)
+    return answer < 0 ? nil : answer == 1
+  }
+
   private init(descriptor: Int32) { self.descriptor = descriptor }
 
   deinit { close(descriptor) }

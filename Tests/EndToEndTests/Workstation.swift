@@ -23,6 +23,8 @@ struct Workstation: Sendable {
     /// Replaces or adds keys of `transport`.
     var transport: [String: String] = [:]
     var uploadMbps: Int?
+    /// YAML of `completeness`.
+    var completeness: String?
     var verifyMethod = "auto"
     var backoff = "[200ms, 200ms, 200ms]"
     var workers = 2
@@ -72,6 +74,7 @@ struct Workstation: Sendable {
     for id in setup.equipment {
       var lines = ["id: \(id)", "local_root: \(lab)", "exclude: [\"*.tmp\"]", "transport:"]
       lines += transport.sorted { $0.key < $1.key }.map { "  \($0.key): \($0.value)" }
+      if let signal = setup.completeness { lines.append("completeness: \(signal)") }
       if let rate = setup.uploadMbps { lines += ["bandwidth:", "  upload_mbps: \(rate)"] }
       try folder.write(lines.joined(separator: "\n") + "\n", to: "equipment/\(id).yaml")
     }

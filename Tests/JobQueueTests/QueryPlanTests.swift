@@ -53,6 +53,7 @@ import Testing
         "USE TEMP B-TREE FOR ORDER BY",
       ]
     ),
+    (SyncQueue.LookStatement.standings, ["SCAN job USING INDEX sqlite_autoindex_job_2"]),
     (SyncQueue.LookStatement.components, ["SEARCH component USING PRIMARY KEY (job=?)"]),
   ])
   func looksAreSearches(_ sql: String, _ plan: [String]) async throws {

@@ -3,6 +3,7 @@ import NASSync
 import Testing
 
 @testable import NASSyncCLI
+import SyncModel
 
 @Suite("What commands show")
 struct RenderingTests {

@@ -40,6 +40,14 @@ static int set_lock(int fd, int type, int wait) {
 }
 int clinux_lock_exclusive(int fd, int wait) { return set_lock(fd, F_WRLCK, wait); }
 int clinux_unlock(int fd) { return set_lock(fd, F_UNLCK, 0); }
+int clinux_is_locked(int fd) {
+  struct flock l;
+  memset(&l, 0, sizeof l);
+  l.l_type = F_WRLCK;
+  l.l_whence = SEEK_SET;
+  if (fcntl(fd, F_OFD_GETLK, &l) < 0) return -1;
+  return l.l_type != F_UNLCK;
+}
 int clinux_set_nonblocking(int fd) {
   int f = fcntl(fd, F_GETFL);
   return f < 0 ? -1 : fcntl(fd, F_SETFL, f | O_NONBLOCK);

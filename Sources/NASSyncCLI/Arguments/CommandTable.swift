@@ -61,9 +61,10 @@ enum CommandTable {
         ])
     case .serve:
       CommandSpec(
-        name, usage: "", "drain for as long as the workstation runs",
+        name, usage: "", "take up finished runs and drain, for as long as the workstation runs",
         details:
-          "Sends what is queued and keeps sending what is enqueued beside it. SIGTERM ends it within seconds without losing progress.")
+          "Enqueues runs when their instrument has finished them (`completeness` in its file), sends what is queued, and keeps doing so. SIGTERM "
+          + "ends it within seconds without losing progress; SIGHUP reads the configuration again.")
     case .status:
       CommandSpec(
         name, usage: "[RUN] [--watch]", "the queue, or where one run stands",
@@ -81,7 +82,8 @@ enum CommandTable {
     case .problems:
       CommandSpec(
         name, usage: "", "everything that wants a person, with the next step",
-        details: "Failed and blocked runs, destinations that do not answer, and what to do about each.")
+        details: "Failed and blocked runs, runs that never finish, destinations that do not answer, a queue without a service, and what to "
+          + "do about each.")
     case .retry:
       CommandSpec(
         name, usage: "RUN… | --all-failed", "put failed runs back into the queue",

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import NASSync
+import SyncModel
 
 /// `init [DIR]`: writes a commented configuration to start from. Nothing that exists is overwritten or added to.
 struct InitCommand: Sendable {

@@ -1,5 +1,6 @@
 import Foundation
 import NASSync
+import SyncModel
 
 /// `override add RUN --class C --reason R [--path P] [--expires T]`: lets one class of finding pass in one run, on the record.
 struct OverrideAddCommand: Sendable {

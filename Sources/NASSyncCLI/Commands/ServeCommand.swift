@@ -24,7 +24,7 @@ struct ServeCommand: Sendable {
     await log.write(
       "serving \(displayText(configuration.stateDirectory)) with \(Quantities.count(configuration.equipment.count, "instrument"))",
       weight: .change)
-    let signal = await log.waitForTheEnd(signals)
+    let signal = await waitForTheEnd(signals, client, context, log)
     await log.write("\(signal.name): stopping, the progress is being saved", weight: .change)
     await client.close()
     await logging.value
@@ -32,6 +32,31 @@ struct ServeCommand: Sendable {
     await log.write("stopped", weight: .change)
     await console.document(Document(endedBy: signal.name))
     return .done
+  }
+
+  /// The signal to stop; SIGHUP is answered.
+  private func waitForTheEnd(
+    _ signals: AsyncStream<StopSignal>, _ client: NASSyncClient, _ context: CommandContext, _ log: ServiceLog
+  ) async -> StopSignal {
+    for await signal in signals {
+      guard signal == .hangUp else { return signal }
+      await reload(client, context, log)
+    }
+    return .terminate
+  }
+
+  /// Reads the configuration again, from the file that it came from. What is wrong with it is said, and the former one stays.
+  private func reload(_ client: NASSyncClient, _ context: CommandContext, _ log: ServiceLog) async {
+    do throws(CommandFailure) {
+      let configuration = try await context.configuration(client.configuration.sourceFile)
+      let changes = try await asking { () async throws(SyncFailure) in try await client.reload(configuration) }
+      await log.write(
+        "SIGHUP: configuration read again, \(changes.isEmpty ? "nothing has changed" : changes.map { displayText($0) }.joined(separator: "; "))",
+        weight: .change)
+    } catch {
+      for line in error.lines { await log.write("SIGHUP: \(line)", weight: .trouble) }
+      await log.write("SIGHUP: the configuration was not taken, the former one stays in force", weight: .trouble)
+    }
   }
 }
 
@@ -71,15 +96,5 @@ private struct ServiceLog: Sendable {
     case .verifying(let job, _, _, _), .stateChanged(let job, _, _, _), .failed(let job, _, _, _): job
     case .enqueued, .blocked, .outage, .recovered, .warning: nil
     }
-  }
-
-  /// The signal to stop; the others are answered.
-  func waitForTheEnd(_ signals: AsyncStream<StopSignal>) async -> StopSignal {
-    for await signal in signals {
-      guard signal == .hangUp else { return signal }
-      await write(
-        "SIGHUP: reloading the configuration is not supported in this version; restart the service instead", weight: .trouble)
-    }
-    return .terminate
   }
 }

@@ -1,4 +1,5 @@
 import NASSync
+import SyncModel
 
 /// Findings of the gate as lines for people.
 enum FindingText {

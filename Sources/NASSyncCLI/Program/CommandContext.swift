@@ -9,16 +9,19 @@ struct CommandContext: Sendable {
   let console: Console
   let signals: SignalWatch
 
-  /// Reads the configuration and makes a client of it. Nothing is opened or connected yet.
-  func client() async throws(CommandFailure) -> NASSyncClient {
-    let (path, environment, currentDirectory) = (options.config, environment, currentDirectory)
+  /// Reads the configuration.
+  /// - Parameter file: Nil takes what `--config` says, or the usual places.
+  func configuration(_ file: String? = nil) async throws(CommandFailure) -> ServiceConfiguration {
+    let (path, environment, currentDirectory) = (file ?? options.config, environment, currentDirectory)
     do {
-      let configuration = try await console.blocking { () throws(ConfigurationError) in
+      return try await console.blocking { () throws(ConfigurationError) in
         try ServiceConfiguration.load(from: path, environment: environment, currentDirectory: currentDirectory)
       }
-      return NASSyncClient(configuration: configuration)
     } catch { throw CommandFailure(error) }
   }
+
+  /// Reads the configuration and makes a client of it. Nothing is opened or connected yet.
+  func client() async throws(CommandFailure) -> NASSyncClient { NASSyncClient(configuration: try await configuration()) }
 
   /// Makes a client, lets the body use it, and closes it whatever happens.
   func withClient<Result: Sendable>(

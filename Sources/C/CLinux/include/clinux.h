@@ -15,6 +15,8 @@ int clinux_eventfd(void);
 /* fcntl(F_OFD_SETLK): a write lock on the whole file, owned by the open file description. wait == 0: EAGAIN when taken. */
 int clinux_lock_exclusive(int fd, int wait);
 int clinux_unlock(int fd);
+/* fcntl(F_OFD_GETLK): 1 where another open file description has such a lock, 0 where none has, -1 with errno. Takes nothing. */
+int clinux_is_locked(int fd);
 /* O_NONBLOCK on. */
 int clinux_set_nonblocking(int fd);
 /* renameat2(2) with RENAME_NOREPLACE. */

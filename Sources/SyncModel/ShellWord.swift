@@ -1,8 +1,6 @@
-import NASSync
-
 /// A word as it can be typed into bash, zsh or fish, and safe to show: whatever the shell or the terminal would take for something else is
 /// quoted; control characters are spelled `$'\x1b'`, which bash and zsh read.
-func shellWord(_ word: String) -> String {
+package func shellWord(_ word: String) -> String {
   let plain = word.utf8.allSatisfy { byte in
     switch byte {
     case 0x30...0x39, 0x41...0x5a, 0x61...0x7a: true
