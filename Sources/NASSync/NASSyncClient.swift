@@ -28,7 +28,7 @@ public actor NASSyncClient {
   private var openedQueue: SyncQueue?
   private var routes: [String: RunnerEnvironment.Route] = [:]
   private var scheduler: BandwidthScheduler?
-  private var isClosed = false
+  private(set) var isClosed = false
   /// Set while this client is the worker.
   var work: Work?
 
