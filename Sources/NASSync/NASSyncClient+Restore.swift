@@ -28,7 +28,7 @@ extension NASSyncClient {
   }
 
   /// - Parameter pauses: Seconds to wait before each further try where the NAS does not answer and nothing arrived meanwhile.
-  func restore(
+  package func restore(
     _ run: String, to destination: String, equipment: String?, pauses: [Double], progress: @escaping @Sendable (RestoreProgress) -> Void
   ) async throws(SyncFailure) -> RestoreReport {
     let place = try await restorePlace(run, equipment: equipment)
@@ -103,7 +103,9 @@ extension NASSyncClient {
 
   /// What the queue knows of the run, where there is a queue and it does.
   private func knownOfRun(_ localRun: String?) async throws(SyncFailure) -> RestoreSource.Known? {
-    guard let localRun, let queue = try await queueIfPresent(), let job = try await queue.latestVerifiedJob(ofRun: localRun) else { return nil }
+    guard let localRun, let queue = try await queueIfPresent(), let job = try await queue.latestVerifiedJob(ofRun: localRun) else {
+      return nil
+    }
     var files: [RelativePath: ComponentRow] = [:]
     for row in try await queue.publishedComponents(ofRun: localRun) where row.entry.kind == .file { files[row.entry.path] = row }
     var others: [RelativePath: ComponentRow] = [:]
@@ -168,7 +170,9 @@ extension NASSyncClient {
   ) async throws(SyncFailure) {
     guard let present else { return }
     var differing: [RelativePath] = source.folders.map(\.path).filter { present[$0] != nil && present[$0] != .folder }
-    for link in source.links where present[link.path] != nil && present[link.path] != .symlink(target: link.target) { differing.append(link.path) }
+    for link in source.links where present[link.path] != nil && present[link.path] != .symlink(target: link.target) {
+      differing.append(link.path)
+    }
     var toRead: [RestoreSource.Item] = []
     for item in source.items {
       switch present[item.path] {
@@ -186,7 +190,10 @@ extension NASSyncClient {
         try await withThrowingTaskGroup(of: (RestoreSource.Item, Bool).self) { group in
           for item in slice {
             group.addTask {
-              (item, try await readers.next().run { () throws(SyncFailure) in try LocalDigest.compute(item.path, in: folder) } == item.digest)
+              (
+                item,
+                try await readers.next().run { () throws(SyncFailure) in try LocalDigest.compute(item.path, in: folder) } == item.digest
+              )
             }
           }
           for try await (item, equal) in group { if equal { await tracker.kept(item) } else { differing.append(item.path) } }

@@ -38,7 +38,8 @@ struct RestoreTarget: Sendable {
     let unfinished = try RestoreFolder.identity(of: path, metadataFolder: metadataFolder)
     if let unfinished, unfinished != identity {
       throw SyncFailure(
-        .misconfigured, "\(displayText(path)) holds an unfinished restore of \(displayText(unfinished.remotePath))"
+        .misconfigured,
+        "\(displayText(path)) holds an unfinished restore of \(displayText(unfinished.remotePath))"
           + (unfinished.remotePath == identity.remotePath ? ", of another generation" : ""),
         hint: "Finish that one, or restore into another folder. Nothing was written.")
     }

@@ -69,7 +69,9 @@ struct Restorer: Sendable {
 
   private func restoreSmall(_ item: RestoreSource.Item, width: Int) async throws(TransportError) {
     let content = Content(limit: item.size)
-    guard try await download(item, from: 0, width: width, { (chunk) async throws(SyncFailure) in try await content.add(chunk) }) else { return }
+    guard try await download(item, from: 0, width: width, { (chunk) async throws(SyncFailure) in try await content.add(chunk) }) else {
+      return
+    }
     let bytes = await content.bytes
     guard SHA256Hasher.digest(of: bytes) == item.digest else { return await tracker.damaged(item, Self.differs) }
     try await locally { () throws(SyncFailure) in
@@ -160,7 +162,9 @@ struct Restorer: Sendable {
     }
   }
 
-  private func locally<Result: Sendable>(_ body: @escaping @Sendable () throws(SyncFailure) -> Result) async throws(TransportError) -> Result {
+  private func locally<Result: Sendable>(_ body: @escaping @Sendable () throws(SyncFailure) -> Result) async throws(TransportError)
+    -> Result
+  {
     do throws(SyncFailure) { return try await readers.next().run(body) } catch { throw .failure(error, sessionLost: false) }
   }
 
@@ -173,7 +177,8 @@ struct Restorer: Sendable {
   private static func nameTaken(_ item: RestoreSource.Item) -> SyncFailure {
     SyncFailure(
       .local, "\(item.path) cannot be restored: something has that name already",
-      hint: "Nothing was overwritten. A file system that takes two spellings of a name for one cannot hold this run: restore it to another. "
+      hint:
+        "Nothing was overwritten. A file system that takes two spellings of a name for one cannot hold this run: restore it to another. "
         + "Else look who writes there.", retry: false)
   }
 }
