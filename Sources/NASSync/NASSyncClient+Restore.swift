@@ -141,7 +141,7 @@ extension NASSyncClient {
     let faults = (source.faults + (await tracker.faults)).sorted { $0.path < $1.path }
     let whole = faults.allSatisfy { $0.problem == .leadsOut }
     let root = try await readers.next().run { () throws(SyncFailure) -> String in
-      for link in source.links where present?[link.path] == nil { try folder.makeLink(link.path, to: link.target) }
+      for link in source.links where present?[link.path] == nil { try folder.makeLink(link.path, to: link.target, modified: link.modified) }
       for document in source.documents {
         let name = RestoreFolder.temporaryName(document.path, source.manifestDigest)
         try folder.write(document.content, as: name, modified: nil, mode: nil)
@@ -150,7 +150,7 @@ extension NASSyncClient {
       }
       // Last: every file that was put into a folder has moved its time. Those that were there keep theirs.
       for made in source.folders.reversed() where present?[made.path] == nil || present?.isResumed == true {
-        if let modified = made.modified { try folder.setFolderTime(made.path, modified: modified) }
+        try folder.setFolder(made.path, modified: made.modified, mode: made.mode)
       }
       // What cannot be whole yet keeps its note, so that the same command goes on once the NAS is mended.
       if whole { try folder.finish(temporaries: source.items.map(\.temporary)) } else { try folder.syncAll() }

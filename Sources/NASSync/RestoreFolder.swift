@@ -95,9 +95,14 @@ final class RestoreFolder: Sendable {
   }
 
   /// Makes a link; what has its name stays.
-  func makeLink(_ path: RelativePath, to target: [UInt8]) throws(SyncFailure) {
+  func makeLink(_ path: RelativePath, to target: [UInt8], modified: Int64?) throws(SyncFailure) {
     let made = try inParent(of: path) { parent, name in withCString(target) { symlinkat($0, parent, name) } }
     if made != 0 { throw failure("make the link", path, made) }
+    guard let modified else { return }
+    let times = [Self.time(modified), Self.time(modified)]
+    let set = try inParent(of: path) { parent, name in utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) }
+    // Not every file system keeps the times of links.
+    if set != 0, set != ENOTSUP { throw failure("set the time of the link", path, set) }
   }
 
   /// Writes a whole file under a temporary name.
@@ -134,9 +139,10 @@ final class RestoreFolder: Sendable {
     return true
   }
 
-  func setFolderTime(_ path: RelativePath, modified: Int64) throws(SyncFailure) {
+  func setFolder(_ path: RelativePath, modified: Int64?, mode: UInt32?) throws(SyncFailure) {
     guard let opened = folder.open(path, O_RDONLY | O_DIRECTORY) else { throw failure("open the folder", path, errno) }
-    try Self.set(opened, modified: modified, mode: nil, shown: path.description)
+    // Its owner can always work in it.
+    try Self.set(opened, modified: modified, mode: mode.map { $0 | 0o700 }, shown: path.description)
   }
 
   /// Everything that was written is on the disk.
@@ -178,10 +184,13 @@ final class RestoreFolder: Sendable {
     // No bit that gives a program another user's rights.
     if let mode, fchmod(file.raw, mode & 0o777 | 0o400) != 0 { throw failure("cannot set the permissions in \(shown)", errno) }
     guard let modified else { return }
-    let (seconds, rest) = modified.quotientAndRemainder(dividingBy: 1_000_000_000)
-    let time = timespec(tv_sec: Int(rest < 0 ? seconds - 1 : seconds), tv_nsec: Int(rest < 0 ? rest + 1_000_000_000 : rest))
-    let times = [time, time]
+    let times = [time(modified), time(modified)]
     guard futimens(file.raw, times) == 0 else { throw failure("cannot set the times in \(shown)", errno) }
+  }
+
+  private static func time(_ nanoseconds: Int64) -> timespec {
+    let (seconds, rest) = nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
+    return timespec(tv_sec: Int(rest < 0 ? seconds - 1 : seconds), tv_nsec: Int(rest < 0 ? rest + 1_000_000_000 : rest))
   }
 
   private func failure(_ what: String, _ path: RelativePath, _ code: Int32) -> SyncFailure {

@@ -36,8 +36,8 @@ struct RestoreSource: Sendable {
   let anchor: RestoreReport.Anchor
   let items: [Item]
   /// With their modification times in nanoseconds; parents come first.
-  let folders: [(path: RelativePath, modified: Int64?)]
-  let links: [(path: RelativePath, target: [UInt8])]
+  let folders: [(path: RelativePath, modified: Int64?, mode: UInt32?)]
+  let links: [(path: RelativePath, target: [UInt8], modified: Int64?)]
   /// Manifest, receipt and record, proven, by their names in the metadata folder.
   let documents: [(path: RelativePath, content: [UInt8])]
   let faults: [RestoreReport.Fault]
@@ -146,8 +146,8 @@ struct RestoreSource: Sendable {
     let tree: RemoteTree
     let known: Known?
     private(set) var items: [Item] = []
-    private(set) var folders: [(path: RelativePath, modified: Int64?)] = []
-    private(set) var links: [(path: RelativePath, target: [UInt8])] = []
+    private(set) var folders: [(path: RelativePath, modified: Int64?, mode: UInt32?)] = []
+    private(set) var links: [(path: RelativePath, target: [UInt8], modified: Int64?)] = []
     private(set) var faults: [RestoreReport.Fault] = []
     private(set) var foreign: [RelativePath] = []
 
@@ -191,7 +191,7 @@ struct RestoreSource: Sendable {
         switch entry.kind {
         case .folder:
           let row = known?.others[path]
-          folders.append((path, row?.entry.fingerprint.modified ?? entry.modified.map(Self.nanoseconds)))
+          folders.append((path, row?.entry.fingerprint.modified ?? entry.modified.map(Self.nanoseconds), row?.entry.fingerprint.mode))
         case .file, .other: foreign.append(path)
         case .symlink: break
         }
@@ -209,14 +209,15 @@ struct RestoreSource: Sendable {
         if known?.files[path] != nil { continue }
         let target = try await session.symlinkTarget(of: layout.final.appending(path))
         if let known {
-          switch known.others[path]?.entry.kind {
-          case .symlink(let expected)? where expected == target: links.append((path, target))
+          let sent = known.others[path]?.entry
+          switch sent?.kind {
+          case .symlink(let expected)? where expected == target: links.append((path, target, sent?.fingerprint.modified))
           case .symlink?: add(path, .differs, "the link points elsewhere than the one that was sent")
           case .folder?: add(path, .otherKind, "a symlink on the NAS where a folder was sent")
           case .file?, .special?, nil: foreign.append(path)
           }
         } else if RestoreSource.staysInside(target, at: path) {
-          links.append((path, target))
+          links.append((path, target, entry.modified.map(Self.nanoseconds)))
         } else {
           add(path, .leadsOut, "a link to “\(displayText(of: target))”, which leads out of the run; it is not made")
         }

@@ -19,7 +19,9 @@ import Testing
       let metadata = copy + "/.exlab-wizard"
       while child.isRunning, try Self.partial(metadata) < 8 << 20 { try await Task.sleep(for: .milliseconds(1)) }
       kill(child.id, SIGKILL)
-      #expect(await child.exitStatus() == 128 + SIGKILL, "it ended before it could be killed: \(try lab.log())")
+      let ended = await child.exitStatus()
+      let log = try lab.log()
+      #expect(ended == 128 + SIGKILL, "it ended before it could be killed: \(log)")
       let partial = try Self.partial(metadata)
       let finished = try await runProcess(["find", copy, "-path", metadata, "-prune", "-o", "-type", "f", "-printf", "%s\n"]).text
       let there = finished.split(separator: "\n").compactMap { Int($0) }

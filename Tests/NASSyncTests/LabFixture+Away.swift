@@ -18,13 +18,14 @@ extension LabFixture {
   }
 
   /// Names, kinds, permissions, times and link targets below a folder, the metadata folder's left out; times to the given digits of a second.
-  func listing(_ folder: String, digits: Int = 9, modes: Bool = true) async throws -> [String] {
+  func listing(_ folder: String, digits: Int = 9, modes: Bool = true, linkTimes: Bool = true) async throws -> [String] {
     let format = "%P\\t%y\\t\(modes ? "%m" : "-")\\t%l\\t%T@\\n"
     let found = try await runProcess(
       ["find", folder, "-mindepth", "1", "-name", ".exlab-wizard", "-prune", "-o", "-mindepth", "1", "-printf", format])
     return found.text.split(separator: "\n").map { line in
       var fields = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
       let time = fields.removeLast().split(separator: ".")
+      if !linkTimes, fields.contains("l") { return fields.joined(separator: "|") }
       return fields.joined(separator: "|") + "|\(time.first ?? "").\((time.last ?? "").prefix(digits))"
     }.sorted()
   }

@@ -63,7 +63,7 @@ import Transport
       let client = NASSyncClient(configuration: lab.configuration)
       let run = try makeRun(lab)
       try await lab.published(client, run)
-      let before = try await lab.listing(run, digits: 0, modes: false)
+      let before = try await lab.listing(run, digits: 0, modes: false, linkTimes: false)
       await client.close()
       try FileManager.default.removeItem(atPath: lab.lab)
       try FileManager.default.createDirectory(atPath: lab.lab, withIntermediateDirectories: true)
@@ -76,7 +76,7 @@ import Transport
       ].enumerated() {
         let report = try await fresh.restore(name, to: lab.folder + "/copy\(number)")
         #expect(report.ok && report.anchor == .receipt, "\(report)")
-        #expect(try await lab.listing(lab.folder + "/copy\(number)", digits: 0, modes: false) == before)
+        #expect(try await lab.listing(lab.folder + "/copy\(number)", digits: 0, modes: false, linkTimes: false) == before)
       }
       #expect(!lab.exists(configuration.stateDirectory), "a restore makes no queue")
       for (name, word) in [
@@ -257,7 +257,7 @@ import Transport
 
   @Test func whatIsThereOfALargeFileIsNotFetchedAgainUnlessItIsWrong() async throws {
     try await LabFixture.with(.sftpOnly) { lab in
-      let large = noise(2_000_000, seed: 4)
+      let large = noise(24_000_000, seed: 4)
       let run = try lab.makeRun(files: ["large.bin": large])
       let client = NASSyncClient(configuration: lab.configuration)
       try await lab.published(client, run)
@@ -266,14 +266,10 @@ import Transport
         // Cancelled in the middle of the file.
         let started = Mutex<Task<RestoreReport, any Error>?>(nil)
         let task = Task {
-          try await client.restore(run, to: copy) { if $0.bytesDone > 300_000 { started.withLock { $0 }?.cancel() } }
+          try await client.restore(run, to: copy) { if $0.bytesDone > 3_000_000 { started.withLock { $0 }?.cancel() } }
         }
         started.withLock { $0 = task }
         let ended = await task.result
-        if case .success = ended {
-          // So fast that it was whole before it could be stopped: make it unfinished.
-          try FileManager.default.moveItem(atPath: copy + "/large.bin", toPath: copy + "/.whole")
-        }
         guard case .failure(let error as SyncFailure) = ended else {
           Issue.record("it was not interrupted")
           continue
@@ -328,7 +324,7 @@ import Transport
         mkdir -p "$1/.exlab-wizard" "$1/d" && cd "$1" && printf a > "$(printf 'new\\nline\\\\x')" && printf b > "$(printf 'raw\\377')" && printf c > d/c
         ln -s /etc/passwd out && ln -s ../../x d/up && ln -s ../c d/in && ln -s sub/../../.. d/clever && ln -s d deep && printf z > unlisted
         printf r > .exlab-wizard/.nassync-restore.json
-        sha256sum * .exlab-wizard/.nassync-restore.json d/c 2>/dev/null | grep -v ' \\(unlisted\\|out\\)$' | LC_ALL=C sort -k2 -u > .exlab-wizard/checksums.sha256
+        sha256sum * .exlab-wizard/.nassync-restore.json d/c 2>/dev/null | LC_ALL=C grep -av ' \\(unlisted\\|out\\)$' | LC_ALL=C sort -k2 -u > .exlab-wizard/checksums.sha256
         true
         """
       let made = try await runProcess(["sh", "-c", script, "sh", place])
