@@ -20,7 +20,7 @@ package func errorText(_ code: Int32) -> String {
 }
 
 /// Calls a body with the bytes as a C string.
-func withCString<Result>(_ bytes: some Sequence<UInt8>, _ body: (UnsafePointer<CChar>) -> Result) -> Result {
+package func withCString<Result>(_ bytes: some Sequence<UInt8>, _ body: (UnsafePointer<CChar>) -> Result) -> Result {
   var terminated = ContiguousArray<CChar>()
   terminated.reserveCapacity(bytes.underestimatedCount + 1)
   for byte in bytes { terminated.append(CChar(bitPattern: byte)) }

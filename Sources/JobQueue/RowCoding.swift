@@ -73,7 +73,7 @@ enum RowCoding {
     ]
   }
 
-  private static func path(_ bytes: [UInt8]) -> RelativePath? {
+  static func path(_ bytes: [UInt8]) -> RelativePath? {
     do { return try RelativePath(bytes: bytes) } catch { return nil }
   }
 

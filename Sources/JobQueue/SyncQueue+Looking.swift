@@ -22,6 +22,17 @@ extension SyncQueue {
         ON component.job = j.number
       WHERE component.state = 'verified' ORDER BY path, generation
       """
+    /// Folders and links, which have no digest and so are never `verified` one by one. ?1: the run's path.
+    static let publishedOthers = """
+      SELECT \(RowCoding.componentColumns) FROM component JOIN
+        (SELECT number, generation FROM job WHERE run_path = ?1 AND verified_at IS NOT NULL) AS j
+        ON component.job = j.number
+      WHERE component.kind <> 0 ORDER BY path, generation
+      """
+    /// What generations held whose local copy was removed. ?1: the run's path.
+    static let removedLocally = """
+      SELECT path FROM component JOIN (SELECT number FROM job WHERE run_path = ?1 AND state = 'cleaned') AS j ON component.job = j.number
+      """
     /// ?1: a job's number, or NULL for all.
     static let lastChecks = """
       SELECT job, event, at, detail FROM history WHERE sequence IN (
@@ -99,6 +110,28 @@ extension SyncQueue {
     let rows = try read { (connection) throws(SQLiteError) in
       try connection.query(LookStatement.published, [.text(runPath)], RowCoding.component)
     }
+    return Self.newest(rows)
+  }
+
+  /// The folders and links that a run's published generations hold, the newest of each path; not those whose name became a file's.
+  package func publishedOthers(ofRun runPath: String) throws(SyncFailure) -> [ComponentRow] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.publishedOthers, [.text(runPath)], RowCoding.component)
+    }
+    let files = Set(try publishedComponents(ofRun: runPath).map(\.entry.path))
+    return Self.newest(rows).filter { !files.contains($0.entry.path) }
+  }
+
+  /// Paths that a generation held whose local copy was removed: nobody expects them here.
+  package func pathsRemovedLocally(ofRun runPath: String) throws(SyncFailure) -> Set<RelativePath> {
+    let paths = try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.removedLocally, [.text(runPath)]) { RowCoding.path($0.blob(0)) }
+    }
+    return Set(paths.compactMap { $0 })
+  }
+
+  /// Of rows in the order of path and generation, the last of each path.
+  private static func newest(_ rows: [ComponentRow]) -> [ComponentRow] {
     var newest: [ComponentRow] = []
     for row in rows {
       if newest.last?.entry.path == row.entry.path { newest.removeLast() }

@@ -63,23 +63,6 @@ extension JobRunner {
     return expected
   }
 
-  /// Files that an earlier generation published and that this workstation no longer has: the manifest goes on to cover them.
-  private func carriedOver(
-    _ job: JobRow, layout: RemoteLayout, components: [ComponentRow], final: RemoteTree?
-  ) async throws(StepFailure) -> [RunManifest.Entry] {
-    guard let final, final.entries[layout.manifest]?.kind == .file else { return [] }
-    guard let text = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30) else { return [] }
-    let old: RunManifest
-    do { old = try RunManifest(parsing: text) } catch {
-      throw StepFailure(
-        SyncFailure(
-          .remoteConflict, "\(layout.final.appending(layout.manifest)) on the NAS is no manifest: \(error)",
-          hint: "Restore the file on the NAS, or move the run's folder there away, then `nassync retry`."))
-    }
-    let mine = Set(components.map(\.entry.path))
-    return old.entries.filter { !mine.contains($0.path) && final.entries[$0.path] != nil }
-  }
-
   private func verify(
     _ job: JobRow, _ expected: [ExpectedEntry], extras: [RelativePath], layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) -> VerificationOutcome {

@@ -20,6 +20,13 @@ extension NASSyncClient {
     let queue = try await queue()
     let route = route(for: profile)
     let snapshot = try await scan(location, profile)
+    // What a clean-up leaves is no empty run.
+    if let latest = try await queue.latestJob(ofRun: location.root), latest.state == .cleaned,
+      snapshot.entries.allSatisfy({ $0.kind == .folder }), snapshot.recordUnreadable == nil
+    {
+      try await queue.clearBlocked(runPath: location.root)
+      return Self.handle(latest, unchanged: true)
+    }
     let published = try await queue.publishedComponents(ofRun: location.root)
     let verdict = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits).verdict
     guard verdict.isOpen else {
@@ -31,7 +38,8 @@ extension NASSyncClient {
         jobID: "", state: .blocked, runPath: location.root, blockingFindings: verdict.blocking, jobState: nil, unchanged: false)
     }
     if let latest = try await queue.latestJob(ofRun: location.root) {
-      if let handle = try await existing(latest, snapshot: snapshot, queue: queue) { return handle }
+      let overridden = verdict.overridden.contains { $0.finding.problemClass == .changedAfterSync }
+      if let handle = try await existing(latest, snapshot: snapshot, changedFilesPass: overridden, queue: queue) { return handle }
     }
     let draft = JobDraft(
       id: UUID().uuidString.lowercased(), runPath: location.root, equipmentID: location.equipment, relative: location.relative,
@@ -49,7 +57,10 @@ extension NASSyncClient {
   }
 
   /// What an earlier job of the run makes of a request to enqueue it; nil where a new generation is needed.
-  private func existing(_ job: JobRow, snapshot: RunSnapshot, queue: SyncQueue) async throws(SyncFailure) -> SyncJobHandle? {
+  /// - Parameter changedFilesPass: An override lets a file pass that differs from the published one.
+  private func existing(
+    _ job: JobRow, snapshot: RunSnapshot, changedFilesPass: Bool, queue: SyncQueue
+  ) async throws(SyncFailure) -> SyncJobHandle? {
     switch job.state {
     case .queued, .running, .awaitingVerify:
       try await queue.clearBlocked(runPath: job.runPath)
@@ -72,7 +83,25 @@ extension NASSyncClient {
       // A check found the NAS copy changed: a new generation sends what is missing there and names what differs.
       if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return nil }
       return Self.handle(job, unchanged: true)
-    case .cleaned: return nil
+    case .cleaned:
+      guard !changedFilesPass, try await holdsNothingNew(snapshot, of: job, queue: queue) else { return nil }
+      try await queue.clearBlocked(runPath: job.runPath)
+      return Self.handle(job, unchanged: true)
+    }
+  }
+
+  /// Whether everything that lies in a cleaned run again, or was kept there, is published. The gate has compared the published files by content.
+  private func holdsNothingNew(_ snapshot: RunSnapshot, of job: JobRow, queue: SyncQueue) async throws(SyncFailure) -> Bool {
+    let files = Set(try await queue.publishedComponents(ofRun: job.runPath).map(\.entry.path))
+    var others: [RelativePath: RunEntry.Kind] = [:]
+    for row in try await queue.publishedOthers(ofRun: job.runPath) { others[row.entry.path] = row.entry.kind }
+    let own = Array(configuration.metadataFolder.utf8)
+    return snapshot.entries.allSatisfy { entry in
+      switch entry.kind {
+      case .file: files.contains(entry.path)
+      case .folder: others[entry.path] == .folder || entry.path.bytes == own
+      case .symlink, .special: others[entry.path] == entry.kind
+      }
     }
   }
 

@@ -63,6 +63,8 @@ extension NASSyncClient {
     let files: [RelativePath: ContentDigest]
     let bytes: UInt64
     let others: [ExpectedEntry]
+    /// What a clean-up removed here and a newer generation does not hold: nobody expects it on this workstation.
+    var removedLocally: Set<RelativePath> = []
 
     var expected: [ExpectedEntry] { files.map { ExpectedEntry(path: $0.key, content: .file($0.value)) } + others }
   }
@@ -77,14 +79,17 @@ extension NASSyncClient {
         bytes &+= row.entry.fingerprint.size
       }
       var others: [ExpectedEntry] = []
-      for row in try await queue.components(of: job) {
+      for row in try await queue.publishedOthers(ofRun: location.root) {
         switch row.entry.kind {
         case .folder: others.append(ExpectedEntry(path: row.entry.path, content: .folder))
         case .symlink(let target): others.append(ExpectedEntry(path: row.entry.path, content: .symlink(target: target)))
         case .file, .special: break
         }
       }
-      return VerificationSubject(job: job, files: files, bytes: bytes, others: others)
+      let removed = try await queue.pathsRemovedLocally(ofRun: location.root)
+      return VerificationSubject(
+        job: job, files: files, bytes: bytes, others: others,
+        removedLocally: removed.subtracting(try await queue.components(of: job).map(\.entry.path)))
     }
     guard let manifest = try await localManifest(location) else {
       throw SyncFailure(
@@ -158,7 +163,7 @@ extension NASSyncClient {
         }
       } catch { add(entry.path, .unreadable, error.message) }
     }
-    for path in Array(subject.files.keys) + Array(others.keys) where !seen.contains(path) {
+    for path in Array(subject.files.keys) + Array(others.keys) where !seen.contains(path) && !subject.removedLocally.contains(path) {
       add(path, .missing, "missing on this workstation")
     }
     return mismatches

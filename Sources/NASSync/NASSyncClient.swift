@@ -33,7 +33,7 @@ public actor NASSyncClient {
   /// Destinations that the configuration no longer leads to, while somebody may still be using them.
   var retiredPools: [SessionPool] = []
   var scheduler: BandwidthScheduler?
-  private var isClosed = false
+  private(set) var isClosed = false
   /// Set while this client is the worker.
   var work: Work?
   /// Set while this client watches for finished runs.

@@ -31,7 +31,8 @@ struct ArgumentsTests {
       ),
       ("override revoke a 8c7e --reason x", .overrideRevoke(run: "a", id: "8c7e", reason: "x")),
       ("override list a", .overrideList(run: "a")),
-      ("history a", .history(run: "a")), ("completion fish", .completion(.fish)), ("--version", .version),
+      ("history a", .history(run: "a")), ("restore a b", .restore(run: "a", destination: "b", equipment: nil)),
+      ("completion fish", .completion(.fish)), ("--version", .version),
     ]
     for (line, command) in simplest { #expect(try parse(line).command == command, "\(line)") }
   }

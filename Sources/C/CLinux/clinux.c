@@ -68,3 +68,4 @@ int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
 }
 int clinux_o_path(void) { return O_PATH; }
 int clinux_o_tmpfile(void) { return O_TMPFILE; }
+int clinux_sync_file_system(int fd) { return syncfs(fd); }

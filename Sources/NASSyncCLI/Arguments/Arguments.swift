@@ -206,6 +206,8 @@ extension Arguments {
     case .overrideRevoke: return .overrideRevoke(run: try operand(0), id: try operand(1), reason: try reason())
     case .overrideList: return .overrideList(run: try operand(0))
     case .history: return .history(run: try operand(0))
+    case .restore:
+      return .restore(run: try operand(0), destination: try operand(1), equipment: try equipment(values, spec))
     case .completion:
       let name = try operand(0)
       guard let shell = CompletionShell(rawValue: name) else {

@@ -25,6 +25,7 @@ package enum CommandName: String, Hashable, Sendable, CaseIterable {
   case overrideRevoke = "override revoke"
   case overrideList = "override list"
   case history
+  case restore
   case completion
 
   /// The words: one, or two for a command of a group.

@@ -117,6 +117,19 @@ enum CommandTable {
       CommandSpec(
         name, usage: "RUN", "everything that happened to a run, in order",
         details: "Every transition, attempt, verification and override.", operands: [.one("RUN", .folder)])
+    case .restore:
+      CommandSpec(
+        name, usage: "RUN DEST [--equipment ID]", "bring a run back from the NAS and prove it",
+        details:
+          "RUN is a path of this workstation, whether the run is still there or not, or EQUIPMENT:PATH, a folder below that equipment's "
+          + "remote_root. DEST becomes the run's root: it does not exist yet, or is empty, or is the run's own folder, where what is missing is "
+          + "added. Nothing is overwritten. Interrupted at any moment, the same command goes on.",
+        operands: [.one("RUN", .folder), .one("DEST", .folder)],
+        options: [equipment("the instrument, where the path does not say")],
+        exitCodes: [
+          (.mismatch, "something on the NAS is not what its manifest says; the rest was restored"),
+          (.tryAgainLater, "the NAS does not answer, or the restore was interrupted"),
+        ])
     case .completion:
       CommandSpec(
         name, usage: "bash|zsh|fish", "a script that completes commands in your shell",

@@ -48,6 +48,7 @@ package enum Command: Hashable, Sendable {
   case overrideRevoke(run: String, id: String, reason: String)
   case overrideList(run: String)
   case history(run: String)
+  case restore(run: String, destination: String, equipment: String?)
   case completion(CompletionShell)
   /// The text to print on standard output.
   case help(String)

@@ -81,6 +81,8 @@ extension Command {
     case .overrideRevoke(let run, let id, let reason): try await OverrideRevokeCommand(run: run, id: id, reason: reason).run(in: context)
     case .overrideList(let run): try await OverrideListCommand(run: run).run(in: context)
     case .history(let run): try await HistoryCommand(run: run).run(in: context)
+    case .restore(let run, let destination, let equipment):
+      try await RestoreCommand(run: run, destination: destination, equipment: equipment).run(in: context)
     case .completion(let shell): await CompletionCommand(shell: shell).run(in: context)
     case .help(let text): await InformationCommand.help(text).run(in: context)
     case .version: await InformationCommand.version.run(in: context)

@@ -21,6 +21,8 @@ int clinux_is_locked(int fd);
 int clinux_set_nonblocking(int fd);
 /* renameat2(2) with RENAME_NOREPLACE. */
 int clinux_rename_noreplace(int olddir, const char *oldpath, int newdir, const char *newpath);
+/* syncfs(2): everything written to the file system of `fd` is on its disk. */
+int clinux_sync_file_system(int fd);
 /* Names the calling thread, at most 15 bytes. */
 void clinux_name_thread(const char *name);
 /* posix_spawn file actions that glibc declares for GNU programs only: 0 or an error number. */
