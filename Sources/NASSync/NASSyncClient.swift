@@ -181,7 +181,8 @@ public actor NASSyncClient {
   }
 
   func environment() async throws(SyncFailure) -> RunnerEnvironment {
-    RunnerEnvironment(
+    try await loadFacts()
+    return RunnerEnvironment(
       queue: try await queue(), clock: clock, events: hub, bandwidth: try bandwidth(), readers: readers, gate: gateKeeper,
       policy: FailurePolicy(backoff: configuration.retry.backoff), stop: work?.stop ?? StopFlag(), worker: Self.workerName,
       verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity)

@@ -8,6 +8,7 @@ struct SFTPProbe {
   private(set) var lines: [DestinationProbe.Line] = []
   private(set) var capabilities: TransportCapabilities
   private(set) var freeSpace: UInt64?
+  private(set) var names: DestinationNames?
   /// Why the root cannot be worked in.
   private(set) var failure: SyncFailure?
 
@@ -38,6 +39,7 @@ struct SFTPProbe {
     }
     try await session.removeTree(scratch)
     askExtensions()
+    try await askNames(root)
     try await askSpace(root)
     return true
   }
@@ -98,6 +100,17 @@ struct SFTPProbe {
       if error.sessionLost { throw error }
       capabilities.symlinks = false
       say("symlinks", .limited, "symbolic links cannot be made: \(error.failure.message)")
+    }
+  }
+
+  /// What cannot be found out is a limitation: the gate is careful then.
+  private mutating func askNames(_ root: RemotePath) async throws(TransportError) {
+    do {
+      names = try await session.examineNames(in: root)
+      lines += names?.lines ?? []
+    } catch {
+      if error.sessionLost { throw error }
+      say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }
 
