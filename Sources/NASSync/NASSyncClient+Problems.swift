@@ -180,7 +180,9 @@ extension NASSyncClient {
             + (wanted > free ? ", which is more than there is: some will wait" : ""))
       ]
     } catch {
-      return [DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found could not be kept for the gate: \(error.message)")]
+      return [
+        DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found could not be kept for the gate: \(error.message)")
+      ]
     }
   }
 

@@ -24,6 +24,8 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
   case composed
   /// Accents in a code point of their own (NFD), where the destination joins them to the letter.
   case decomposed
+  /// Capital letters, where the destination makes them small.
+  case upperCase
 
   /// Characters that some file system, server or share is known to refuse or to replace.
   public static let askedCharacters: [UInt8] = Array(##"<>:"\|?*!#$%&'()+,;=@[]^`{}~"##.utf8)
@@ -32,7 +34,7 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
   public static let asked: [NameTrait] =
     askedCharacters.map { .character($0) } + [
       .controlCharacter, .trailingDot, .trailingSpace, .leadingDot, .leadingSpace, .deviceName, .notUTF8, .nonASCII, .fourByteCharacter,
-      .composed, .decomposed,
+      .composed, .decomposed, .upperCase,
     ]
 
   /// Names that have the trait and, as far as that is possible, nothing else that could be refused. `stem` makes them unlike others.
@@ -52,6 +54,7 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .fourByteCharacter: return around([0xf0, 0x9f, 0x94, 0xac])
     case .composed: return around([0xc3, 0xa9])
     case .decomposed: return around([0x65, 0xcc, 0x81])
+    case .upperCase: return around([0x51])
     }
   }
 
@@ -70,6 +73,7 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .fourByteCharacter: return name.contains { $0 >= 0xf0 && $0 <= 0xf4 }
     case .composed: return Self.text(name).map { !$0.utf8.elementsEqual($0.decomposedStringWithCanonicalMapping.utf8) } ?? false
     case .decomposed: return Self.text(name).map { !$0.utf8.elementsEqual($0.precomposedStringWithCanonicalMapping.utf8) } ?? false
+    case .upperCase: return name.contains { $0 >= 0x41 && $0 <= 0x5a }
     }
   }
 
@@ -93,6 +97,7 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .fourByteCharacter: "characters of four bytes, such as emoji"
     case .composed: "accents in one code point with their letter (NFC)"
     case .decomposed: "accents in a code point of their own (NFD)"
+    case .upperCase: "capital letters"
     }
   }
 }
@@ -102,6 +107,7 @@ extension NameTrait: Codable {
     ("control_character", .controlCharacter), ("trailing_dot", .trailingDot), ("trailing_space", .trailingSpace),
     ("leading_dot", .leadingDot), ("leading_space", .leadingSpace), ("device_name", .deviceName), ("not_utf8", .notUTF8),
     ("non_ascii", .nonASCII), ("four_byte_character", .fourByteCharacter), ("composed", .composed), ("decomposed", .decomposed),
+    ("upper_case", .upperCase),
   ]
 
   /// As `encode(to:)` writes it.

@@ -54,7 +54,8 @@ extension DestinationNames {
     case nil: lines.append(line("name_length", .limited, "how long names may be could not be found out; 255 bytes are assumed"))
     }
     if let maxPathBytes {
-      lines.append(line("path_length", maxPathBytes < 1024 ? .limited : .good, "paths below remote_root may have up to \(maxPathBytes) bytes"))
+      lines.append(
+        line("path_length", maxPathBytes < 1024 ? .limited : .good, "paths below remote_root may have up to \(maxPathBytes) bytes"))
     } else {
       lines.append(line("path_length", .good, "paths below remote_root may have \(Self.pathBytesTried) bytes and more"))
     }

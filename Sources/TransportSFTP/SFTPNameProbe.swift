@@ -31,6 +31,8 @@ extension SFTPClient {
       names.append(Self.last)
     }
 
+    func longest(in listed: Set<[UInt8]>) -> Int? { lengths.filter { listed.contains($0.name) }.map(\.length).max() }
+
     mutating func add(lengths tried: [Int]) {
       for length in tried {
         let start = Array("l\(length)-".utf8)
@@ -45,6 +47,15 @@ extension SFTPClient {
   /// - Throws: what refused even a plain name: a full disk, for instance.
   func examineNames(in folder: RemotePath) async throws(TransportError) -> DestinationNames {
     var trials = NameTrials()
+    let found: Result<DestinationNames, TransportError>
+    do throws(TransportError) { found = .success(try await examine(&trials, in: folder)) } catch { found = .failure(error) }
+    // By the names as they were made: a server that shows others may not find those.
+    if case .failure(let error) = found, error.sessionLost { throw error }
+    _ = try await ask(all: trials.names.map { .remove(folder.bytes + [UInt8(ascii: "/")] + $0) })
+    return try found.get()
+  }
+
+  private func examine(_ trials: inout NameTrials, in folder: RemotePath) async throws(TransportError) -> DestinationNames {
     var replies = try await make(trials.names, in: folder)
     for plain in [NameTrials.first, NameTrials.last] {
       if case .status(let status)? = replies[plain] { throw try await explain(status, "make files in", folder) }
@@ -56,15 +67,14 @@ extension SFTPClient {
       return DestinationNames()
     }
     // Between the longest that was held and the next that was not, the limit is looked for once more.
-    let held = { (listed: Set<[UInt8]>) in trials.lengths.filter { listed.contains($0.name) }.map(\.length).max() }
-    if let longest = held(listed), longest < 255 {
+    if let longest = trials.longest(in: listed), longest < 255 {
       let next = NameTrials.lengthsTried.filter { $0 > longest }.min() ?? 256
       let before = trials.names.count
       trials.add(lengths: Array(longest + 1..<next))
       replies.merge(try await make(Array(trials.names[before...]), in: folder)) { $1 }
       listed = Set(try await list(folder).map(\.name.bytes))
     }
-    let longest = trials.lengths.filter { listed.contains($0.name) }.map(\.length).max()
+    let longest = trials.longest(in: listed)
     var refused = trials.traits.filter { !$0.names.allSatisfy(listed.contains) }.map(\.trait)
     if refused.contains(.nonASCII) { refused.removeAll { [.fourByteCharacter, .composed, .decomposed].contains($0) } }
     return DestinationNames(

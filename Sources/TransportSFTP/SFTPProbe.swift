@@ -136,8 +136,9 @@ struct SFTPProbe {
       say("free_space", .limited, "the NAS does not say how much is free (statvfs is not offered)")
       return
     }
-    let tenths = freeSpace / 100_000_000
-    say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) GB are free")
+    let (unit, name): (UInt64, String) = freeSpace < 1_000_000_000 ? (100_000, "MB") : (100_000_000, "GB")
+    let tenths = freeSpace / unit
+    say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) \(name) are free")
   }
 
   /// A name below the root that nothing else has.
