@@ -6,7 +6,7 @@ import SyncModel
 
 /// Files per second that the gate looks through: the scan of a tree and every built-in rule, on data made from a seed.
 enum GateBench {
-  /// Seconds in which 100,000 files must be through.
+  /// Seconds in which 100,000 files must be through, of the processor's time: the clock on the wall says how busy the machine was, too.
   static let goal = 5.0
 
   static func run(files: Int) async throws {
@@ -18,10 +18,11 @@ enum GateBench {
     let texts = try makeTree(root, files: files)
     let location = RunLocation(root: root, equipment: "MICROSCOPE_01", relative: try RelativePath(relative))
     print("\(files) files, \(texts) of them text that is looked into, in \(base)")
-    print("   scan s    rules s     files/s   findings")
+    print("   scan s    rules s    processor s     files/s   findings")
     var best = Double.infinity
     for _ in 0..<3 {
       let clock = ContinuousClock()
+      let busy = processorSeconds()
       let started = clock.now
       let snapshot = try RunScanner.snapshot(of: root, metadataFolder: ".exlab-wizard", excluding: ["*.tmp", "Thumbs.db", ".DS_Store"])
       let scanned = clock.now
@@ -33,11 +34,12 @@ enum GateBench {
         throw Failure(
           "the tree was made so that the gate lets it pass, and it does not: \(verdict.blocking.first?.detail ?? "files are missing")")
       }
-      best = min(best, scan + rules)
-      print(String(format: "%9.3f %10.3f %11.0f %10d", scan, rules, Double(files) / (scan + rules), verdict.informing.count))
+      let used = processorSeconds() - busy
+      best = min(best, used)
+      print(String(format: "%9.3f %10.3f %14.3f %11.0f %10d", scan, rules, used, Double(files) / (scan + rules), verdict.informing.count))
     }
     let expected = goal * Double(max(files, 100_000)) / 100_000
-    print(String(format: "the best is %.2f s, the goal %.1f s; peak memory %.0f MB", best, expected, peakMemory()))
+    print(String(format: "the least is %.2f s of processor time, the goal %.1f s; peak memory %.0f MB", best, expected, peakMemory()))
     if best > expected { exit(1) }
   }
 
@@ -48,6 +50,13 @@ enum GateBench {
 
   private static func seconds(_ duration: Duration) -> Double {
     Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18
+  }
+
+  /// Of this process so far, all threads, in the kernel too.
+  private static func processorSeconds() -> Double {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
   }
 
   /// Megabytes that were resident at most.
