@@ -14,7 +14,8 @@ public struct BuiltInValidator: RunValidator {
 
   /// Every rule there is.
   package static let allRules: [any GateRule] = [
-    MalformedRecordRule(), EmptyRunRule(), ModePrefixRule(), NameNotUTF8Rule(), PlaceholderRule(), JinjaMarkerRule(),
+    MalformedRecordRule(), EmptyRunRule(), ModePrefixRule(), NameNotUTF8Rule(), TemplateRemnantRule.placeholder,
+    TemplateRemnantRule.jinjaMarker,
     IllegalCharacterRule(), ReservedNameRule(), PathLengthRule(), CaseCollisionRule(), NormalizationCollisionRule(), SymlinkEscapeRule(),
     SpecialFileRule(), UnreadableFileRule(), ChangedAfterSyncRule(), OrphanRule(), RequiredFieldRule(), FrontMatterRule(),
     EmptyFileRule(), UnknownOverrideRule(),

@@ -24,33 +24,6 @@ public struct PublishedComponent: Hashable, Sendable {
   }
 }
 
-/// What the destination can hold.
-public struct DestinationLimits: Hashable, Sendable, Codable {
-  /// Bytes of one name.
-  public var maxSegmentBytes: Int
-  /// Bytes of a path below `remote_root`, the run's own place included; nil where there is no such limit.
-  public var maxPathBytes: Int?
-  /// Whether two names that differ only in case are one there.
-  public var foldsCase: Bool
-  /// Whether two names that differ only in their Unicode normalisation form are one there.
-  public var foldsNormalization: Bool
-
-  /// The defaults are those of a NAS about which nothing is known: 255 bytes a name, and shared to Windows and macOS.
-  public init(maxSegmentBytes: Int = 255, maxPathBytes: Int? = nil, foldsCase: Bool = true, foldsNormalization: Bool = true) {
-    self.maxSegmentBytes = maxSegmentBytes
-    self.maxPathBytes = maxPathBytes
-    self.foldsCase = foldsCase
-    self.foldsNormalization = foldsNormalization
-  }
-
-  private enum CodingKeys: String, CodingKey {
-    case maxSegmentBytes = "max_segment_bytes"
-    case maxPathBytes = "max_path_bytes"
-    case foldsCase = "folds_case"
-    case foldsNormalization = "folds_normalization"
-  }
-}
-
 /// Which files the rules look into.
 public struct ContentScanSettings: Hashable, Sendable {
   /// Endings of names, with the dot, any case.

@@ -19,7 +19,7 @@ struct DriverRegistry: Sendable {
       return RunnerEnvironment.Route(
         profile: profile, pool: SessionPool(driver: driver, limit: destination.connections, clock: clock),
         root: RemotePath(root: destination.remoteRoot),
-        connections: destination.connections, limits: DestinationLimits())
+        connections: destination.connections)
     }
   }
 

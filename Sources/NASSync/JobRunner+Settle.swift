@@ -10,7 +10,7 @@ extension JobRunner {
     let job = await attempt.job
     let failure = environment.stop.isSet ? Self.stopped(ended.failure) : ended.failure
     let decision = environment.policy.decide(
-      failure, attempts: job.attempts, unreachable: ended.unreachable, progressed: await attempt.progressed)
+      failure, attempts: job.attempts, unreachable: ended.unreachable || ended.waitsForOthers, progressed: await attempt.progressed)
     var told = false
     while true {
       do throws(SyncFailure) {

@@ -57,6 +57,8 @@ struct JobRunner: Sendable {
     let location = self.location(of: job)
 
     let folder = try await openFolder(job)
+    // Not before the folder was found: what is wrong here must not wait for the NAS.
+    let unanswered = try await surveyDestination(job)
     let snapshot = try await scan(job)
     let decision = await environment.gate.evaluate(
       snapshot, at: location, published: try await publishedComponents(of: job), limits: route.limits)
@@ -76,13 +78,19 @@ struct JobRunner: Sendable {
     }
     await attempt.move(to: job)
 
+    if let unanswered { throw unanswered }
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
     let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
+    try await requireSpace(job, rows, staged: prepared, layout: layout)
+    defer { environment.space.remove(job.id) }
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
-    ) { [events = environment.events] in events.send(.progress($0)) }
+    ) { [events = environment.events, space = environment.space] progress in
+      space.lower(progress.jobID, to: progress.bytesTotal - min(progress.bytesSent, progress.bytesTotal))
+      events.send(.progress(progress))
+    }
     await attempt.watch(recorder)
     try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
     let sender = ComponentSender(

@@ -62,13 +62,55 @@ extension NASSyncClient {
       lines += probe.lines
       if let found = probe.failure { failure = found }
       lines += grade(probe)
+      lines += await remember(probe, of: route)
     } catch {
       failure = error.failure
       lines.append(DestinationProbe.Line(name: "connection", grade: .bad, detail: error.failure.description))
+      lines += await remembered(of: route)
     }
     return CheckReport(
       equipmentID: profile.id, label: profile.label, address: route.pool.driver.address, ok: !lines.contains { $0.grade == .bad },
       lines: lines, error: failure)
+  }
+
+  /// Keeps what was found for the gate, and compares the free space with what is on its way there.
+  private func remember(_ probe: DestinationProbe, of route: RunnerEnvironment.Route) async -> [DestinationProbe.Line] {
+    guard probe.failure == nil else { return await remembered(of: route) }
+    let facts = DestinationFacts(names: probe.names, freeSpace: probe.freeSpace)
+    let address = route.pool.driver.address
+    do throws(SyncFailure) {
+      let queue = try await queue()
+      try await queue.record(facts, of: address)
+      route.survey.learn(DatedFacts(facts: facts, at: clock.wallSeconds))
+      let wanted = try await queue.latestJobs().filter { $0.destination == address && $0.state.isActive }
+        .reduce(UInt64(0)) { $0 &+ $1.bytesTotal - min($1.bytesSent, $1.bytesTotal) }
+      guard let free = probe.freeSpace, wanted > 0 else { return [] }
+      return [
+        DestinationProbe.Line(
+          name: "queued_bytes", grade: wanted > free ? .limited : .good,
+          detail: "the runs in the queue still want \(sizeText(wanted)) of them"
+            + (wanted > free ? ", which is more than there is: some will wait" : ""))
+      ]
+    } catch {
+      return [
+        DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found could not be kept for the gate: \(error.message)")
+      ]
+    }
+  }
+
+  /// What an earlier check or a worker found, with its age.
+  private func remembered(of route: RunnerEnvironment.Route) async -> [DestinationProbe.Line] {
+    do throws(SyncFailure) {
+      guard let known = try await queueIfPresent()?.destinationFacts(route.pool.driver.address) else { return [] }
+      let age = ageText(clock.wallSeconds - known.at)
+      var lines = known.facts.names?.lines ?? []
+      if let free = known.facts.freeSpace {
+        lines.append(DestinationProbe.Line(name: "free_space", grade: .good, detail: "\(sizeText(free)) were free"))
+      }
+      return lines.map { DestinationProbe.Line(name: $0.name, grade: $0.grade, detail: "as found \(age): \($0.detail)") }
+    } catch {
+      return [DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found earlier cannot be read: \(error.message)")]
+    }
   }
 
   private func grade(_ probe: DestinationProbe) -> [DestinationProbe.Line] {

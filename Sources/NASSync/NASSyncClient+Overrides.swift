@@ -49,7 +49,8 @@ extension NASSyncClient {
     }
     guard !FindingClass.withoutOverride.contains(problemClass) else {
       throw SyncFailure(
-        .misconfigured, "no override can let \(problemClass) pass", hint: "Repair what the finding names; `nassync gate` shows it.")
+        .misconfigured, "no override can let \(problemClass) pass\(problemClass.whyNoOverride.map { ": \($0)" } ?? "")",
+        hint: "Repair what the finding names; `nassync gate` shows it.")
     }
     if let expiresAt, expiresAt.timeIntervalSince1970 <= now {
       throw SyncFailure(.misconfigured, "the expiry of the override lies in the past", hint: "Give a later moment, or none.")

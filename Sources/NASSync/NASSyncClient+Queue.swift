@@ -19,6 +19,7 @@ extension NASSyncClient {
     let (location, profile) = try await locate(path, equipment: equipment)
     let queue = try await queue()
     let route = route(for: profile)
+    try await loadFacts()
     let snapshot = try await scan(location, profile)
     // What a clean-up leaves is no empty run.
     if let latest = try await queue.latestJob(ofRun: location.root), latest.state == .cleaned,
@@ -115,10 +116,12 @@ extension NASSyncClient {
     let (location, profile) = try await locate(path, equipment: equipment)
     let snapshot = try await scan(location, profile)
     let published = try await queueIfPresent()?.publishedComponents(ofRun: location.root) ?? []
-    let decision = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route(for: profile).limits)
+    try await loadFacts()
+    let route = route(for: profile)
+    let decision = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits)
     return GateReport(
       runPath: location.root, equipmentID: location.equipment, files: snapshot.files.count, bytes: snapshot.totalBytes,
-      excluded: snapshot.excluded.map(\.description), verdict: decision.verdict)
+      excluded: snapshot.excluded.map(\.description), destination: GateReport.Destination(route), verdict: decision.verdict)
   }
 
   /// The queue, where there is one already: a command that writes nothing must not make the file.
@@ -214,6 +217,28 @@ extension NASSyncClient {
 
 /// What the gate says of a run.
 public struct GateReport: Sendable, Codable {
+  /// The destination as it was when it was last asked. The gate itself asks nothing.
+  public struct Destination: Hashable, Sendable, Codable {
+    /// Where the run would go.
+    public let address: String
+    /// When it was asked; nil where it never was, and careful assumptions hold.
+    public let askedAt: Date?
+    /// Bytes that could be written then; nil where it does not say.
+    public let freeBytes: UInt64?
+
+    private enum CodingKeys: String, CodingKey {
+      case address
+      case askedAt = "asked_at"
+      case freeBytes = "free_bytes"
+    }
+
+    init(_ route: RunnerEnvironment.Route) {
+      address = route.pool.driver.address
+      askedAt = route.survey.known.map { Date(timeIntervalSince1970: $0.at) }
+      freeBytes = route.survey.known?.facts.freeSpace
+    }
+  }
+
   /// Absolute path of the run.
   public let runPath: String
   /// The instrument.
@@ -224,13 +249,15 @@ public struct GateReport: Sendable, Codable {
   public let bytes: UInt64
   /// Paths that `exclude` keeps back.
   public let excluded: [String]
+  /// What is known of the destination.
+  public let destination: Destination
   /// Findings, overrides and the decision.
   public let verdict: GateVerdict
 
   private enum CodingKeys: String, CodingKey {
     case runPath = "run_path"
     case equipmentID = "equipment_id"
-    case files, bytes, excluded, verdict
+    case files, bytes, excluded, destination, verdict
   }
 }
 

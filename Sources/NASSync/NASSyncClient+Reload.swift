@@ -40,7 +40,7 @@ extension NASSyncClient {
         continue
       }
       routes[id] = RunnerEnvironment.Route(
-        profile: profile, pool: route.pool, root: route.root, connections: route.connections, limits: route.limits)
+        profile: profile, pool: route.pool, root: route.root, connections: route.connections, survey: route.survey)
     }
     await closeUnusedPools()
     await watcher?.reconsider()

@@ -197,7 +197,8 @@ public actor NASSyncClient {
   }
 
   func environment() async throws(SyncFailure) -> RunnerEnvironment {
-    environment(queue: try await queue(), bandwidth: try bandwidth(), stop: work?.stop ?? StopFlag())
+    try await loadFacts()
+    return environment(queue: try await queue(), bandwidth: try bandwidth(), stop: work?.stop ?? StopFlag())
   }
 
   /// The same with the settings that are in force now.

@@ -22,6 +22,7 @@ struct RunnerEnvironment: Sendable {
   let verifyMethod: VerifySettings.Method
   let metadataFolder: String
   let sender: SenderIdentity
+  let space = SpaceLedger()
 
   /// One instrument with its open destination.
   struct Route: Sendable {
@@ -30,8 +31,9 @@ struct RunnerEnvironment: Sendable {
     /// `remote_root` of the destination.
     let root: RemotePath
     let connections: Int
-    /// What the destination can hold, for the gate's rules on names.
-    let limits: DestinationLimits
+    var survey = DestinationSurvey()
+    /// What the destination can hold as far as is known, for the gate's rules on names.
+    var limits: DestinationLimits { survey.limits }
   }
 }
 
@@ -47,6 +49,8 @@ struct StepFailure: Error {
   let failure: SyncFailure
   /// The destination as a whole did not answer.
   var unreachable = false
+  /// Nothing is wrong with the run or the destination: it waits for its turn, and the attempt does not count.
+  var waitsForOthers = false
   /// Findings, where the gate stopped the run.
   var findings: [Finding] = []
 

@@ -58,8 +58,19 @@ public struct FindingClass: RawRepresentable, Hashable, Sendable, Codable, Custo
     .malformedRecord, .emptyRun, .changedAfterSync, .orphan, .missingRequiredField, .malformedYAMLFrontMatter, .emptyFile, .unknownOverride,
   ]
 
-  /// Classes that no override lets through: the gate could not know what it lets through.
-  public static let withoutOverride: Set<FindingClass> = [.nameNotUTF8, .malformedRecord, .validatorFailed]
+  /// Classes that no override lets through: the gate could not know what it lets through, or there would be nothing to send and to prove.
+  public static let withoutOverride: Set<FindingClass> = [.nameNotUTF8, .malformedRecord, .validatorFailed, .emptyRun]
+
+  /// Why no override lets the class through, as a sentence's second half; nil for classes that one can let through.
+  public var whyNoOverride: String? {
+    switch self {
+    case .nameNotUTF8: "neither the record nor the NAS could spell the name"
+    case .malformedRecord: "the overrides themselves stand in the record"
+    case .validatorFailed: "nobody knows what it would let pass"
+    case .emptyRun: "there would be nothing to send, and nothing is ever proven of nothing"
+    default: nil
+    }
+  }
 }
 
 /// What a gate rule says about a run.

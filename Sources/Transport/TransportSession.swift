@@ -145,11 +145,21 @@ public protocol TransportSession: AnyObject, Sendable {
   /// Bytes that this user may still write there; nil where the destination does not say.
   func freeSpace(at path: RemotePath) async throws(TransportError) -> UInt64?
 
+  /// Finds out what the destination makes of names, in a hidden folder that it removes again; nil where the driver has no way to ask.
+  /// What a call leaves behind that was killed, a later one of the same workstation removes.
+  /// - Parameter root: The destination's root.
+  func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames?
+
   /// Makes every call in flight throw at once (`failure(.interrupted)`), from any thread, without waiting for anything.
   nonisolated func interrupt()
 
   /// Ends the session in order. Idempotent; never throws.
   func close() async
+}
+
+extension TransportSession {
+  /// A driver that cannot ask says so.
+  public func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames? { nil }
 }
 
 /// Hashes files on the destination itself.
@@ -213,6 +223,8 @@ public struct DestinationProbe: Hashable, Sendable, Codable {
   public var evidence: Evidence
   /// Bytes free, where the destination says.
   public var freeSpace: UInt64?
+  /// What becomes of names; nil where that could not be asked.
+  public var names: DestinationNames?
   /// Everything asked, in the order asked.
   public var lines: [Line]
   /// Why nothing can be sent there, where the destination answered and still cannot be used: a wrong root, for instance.
@@ -220,11 +232,13 @@ public struct DestinationProbe: Hashable, Sendable, Codable {
 
   /// Takes the values as they are.
   public init(
-    capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, lines: [Line], failure: SyncFailure? = nil
+    capabilities: TransportCapabilities, evidence: Evidence, freeSpace: UInt64?, names: DestinationNames? = nil, lines: [Line],
+    failure: SyncFailure? = nil
   ) {
     self.capabilities = capabilities
     self.evidence = evidence
     self.freeSpace = freeSpace
+    self.names = names
     self.lines = lines
     self.failure = failure
   }

@@ -104,6 +104,7 @@ package final class SFTPDriver: TransportDriver {
       }
     }
     return DestinationProbe(
-      capabilities: probe.capabilities, evidence: evidence, freeSpace: probe.freeSpace, lines: probe.lines, failure: probe.failure)
+      capabilities: probe.capabilities, evidence: evidence, freeSpace: probe.freeSpace, names: probe.names, lines: probe.lines,
+      failure: probe.failure)
   }
 }

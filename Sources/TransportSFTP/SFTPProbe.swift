@@ -8,6 +8,7 @@ struct SFTPProbe {
   private(set) var lines: [DestinationProbe.Line] = []
   private(set) var capabilities: TransportCapabilities
   private(set) var freeSpace: UInt64?
+  private(set) var names: DestinationNames?
   /// Why the root cannot be worked in.
   private(set) var failure: SyncFailure?
 
@@ -38,6 +39,7 @@ struct SFTPProbe {
     }
     try await session.removeTree(scratch)
     askExtensions()
+    try await askNames(root)
     try await askSpace(root)
     return true
   }
@@ -101,6 +103,17 @@ struct SFTPProbe {
     }
   }
 
+  /// What cannot be found out is a limitation: the gate is careful then.
+  private mutating func askNames(_ root: RemotePath) async throws(TransportError) {
+    do {
+      names = try await session.examineNames(in: root)
+      lines += names?.lines ?? []
+    } catch {
+      if error.sessionLost { throw error }
+      say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
+    }
+  }
+
   private mutating func askExtensions() {
     if capabilities.durableFlush {
       say("fsync", .good, "files can be forced to the NAS's disk")
@@ -123,8 +136,9 @@ struct SFTPProbe {
       say("free_space", .limited, "the NAS does not say how much is free (statvfs is not offered)")
       return
     }
-    let tenths = freeSpace / 100_000_000
-    say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) GB are free")
+    let (unit, name): (UInt64, String) = freeSpace < 1_000_000_000 ? (100_000, "MB") : (100_000_000, "GB")
+    let tenths = freeSpace / unit
+    say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) \(name) are free")
   }
 
   /// A name below the root that nothing else has.

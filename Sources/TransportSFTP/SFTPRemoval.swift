@@ -4,6 +4,8 @@ import Transport
 extension SFTPClient {
   /// Removals kept in flight by one call.
   private static let removalsAtOnce = 256
+  /// Bytes of a path below which a removal goes no deeper: a server that shows a folder in every folder must not be followed for ever.
+  private static let deepestPath = 64 << 10
 
   func removeFile(_ path: RemotePath) async throws(TransportError) {
     let removed = try await status(of: .remove(path.bytes))
@@ -25,6 +27,7 @@ extension SFTPClient {
     while next < folders.count {
       let folder = folders[next]
       next += 1
+      guard folder.bytes.count <= Self.deepestPath else { throw violated("folders in folders without end below \(path)") }
       let entries: [RemoteEntry]
       do {
         entries = try await list(folder)

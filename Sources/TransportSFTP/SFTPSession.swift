@@ -10,7 +10,7 @@ package final class SFTPSession: TransportSession {
   package let extensions: Set<SFTPExtension>
   /// What the server said to `limits@openssh.com`; nil where it was not asked.
   package let limits: SFTPLimits?
-  private let client: SFTPClient
+  let client: SFTPClient
 
   /// Takes over a client that is open.
   package init(_ client: SFTPClient) async {

@@ -1,7 +1,7 @@
 import Bandwidth
 import Foundation
 
-// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`.
+// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `nassync-bench gate [FILES]`.
 
 func bandwidth(seconds: Double) async throws {
   print("limit Mbit/s   streams   achieved Mbit/s    error %")
@@ -18,9 +18,11 @@ func bandwidth(seconds: Double) async throws {
 }
 
 let arguments = CommandLine.arguments.dropFirst()
-let seconds = arguments.dropFirst().first.map { Double($0) } ?? 10
-guard arguments.first == "bandwidth", arguments.count <= 2, let seconds, seconds >= 0.1, seconds <= 3600 else {
-  FileHandle.standardError.write(Data("usage: nassync-bench bandwidth [SECONDS]\n".utf8))
+let amount = arguments.dropFirst().first.map { Double($0) } ?? (arguments.first == "gate" ? 100_000 : 10)
+switch (arguments.first, arguments.count, amount) {
+case ("bandwidth", ...2, let seconds?) where seconds >= 0.1 && seconds <= 3600: try await bandwidth(seconds: seconds)
+case ("gate", ...2, let files?) where files >= 1 && files <= 10_000_000: try await GateBench.run(files: Int(files))
+default:
+  FileHandle.standardError.write(Data("usage: nassync-bench bandwidth [SECONDS] | gate [FILES]\n".utf8))
   exit(2)
 }
-try await bandwidth(seconds: seconds)

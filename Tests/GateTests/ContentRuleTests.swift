@@ -21,6 +21,32 @@ import Testing
     #expect(try locations("a.txt", "{{ } }} {% } {{", .leftoverJinjaMarker) == [])
   }
 
+  @Test func saysTheKeyPath() throws {
+    let json = "{\n \"sample\": {\"id\": 1, \"na\\\"me\": \"x\"},\n \"wells\": [1, {\"a\": 2},\n  {\"label\": \"<who>\"}],\n \"<key>\": 0}"
+    #expect(try locations("a.json", json, .unresolvedPlaceholderToken) == ["line 4 (wells[2].label)", "line 5 (<key>)"])
+    #expect(try locations("a.json", "[\n\"{{ x }}\"]", .leftoverJinjaMarker) == ["line 2 ([0])"])
+    #expect(try locations("a.json", "<no json", .unresolvedPlaceholderToken) == [])
+    #expect(try locations("a.json", "<none>", .unresolvedPlaceholderToken) == ["line 1"])
+    #expect(
+      try locations("a.json", String(repeating: "[", count: 100_000) + "\"<x>\"", .unresolvedPlaceholderToken) == ["line 1"])
+    let toml = "title = \"<t>\"\n[laser.red]\n# note\npower = 1\nlabel = \"<who>\"\n[[channel]]\nnames = [\n  \"<a>\",\n]\n"
+    #expect(
+      try locations("a.toml", toml, .unresolvedPlaceholderToken)
+        == ["line 1 (title)", "line 5 (laser.red.label)", "line 8 (channel.names)"])
+    #expect(
+      try locations("a.INI", "; x\n[Stage]\n  X Axis = {{ x }}\n[<section>]\n", .leftoverJinjaMarker) == ["line 3 (Stage.X Axis)"])
+    #expect(try locations("a.ini", "; x\n[<section>]\n", .unresolvedPlaceholderToken) == ["line 2 (<section>)"])
+    #expect(try locations("a.cfg", "<free> text", .unresolvedPlaceholderToken) == ["line 1"])
+    #expect(
+      try locations("a.md", "---\nlab:\n  pi: <name>\n---\n", .unresolvedPlaceholderToken) == ["line 3 (lab.pi)"])
+    // Hostile keys are shown harmless.
+    #expect(try locations("a.json", "{\"a\u{1b}[2J\": \"<x>\"}", .unresolvedPlaceholderToken) == ["line 1 (a\\u{1b}[2J)"])
+  }
+
+  @Test func utf16IsNoText() throws {
+    #expect(try locations("a.txt", "<\0n\0>\0", .unresolvedPlaceholderToken) == [])
+  }
+
   @Test func looksOnlyIntoEligibleFiles() throws {
     for name in ["a.xml", "a.html", "a.csv", "a.dat", "txt", ".txt"] {
       #expect(try locations(name, "<name> {{ x }}", .unresolvedPlaceholderToken) == [])

@@ -70,6 +70,66 @@ import Testing
     #expect(try run.findings(.pathTooLong).count == 1)
   }
 
+  @Test func namesOf255BytesAndTreesOf60Levels() throws {
+    var run = try GateFixture()
+    try run.write(String(repeating: "n", count: 255))
+    try run.write((1...60).map { "level\($0)" }.joined(separator: "/") + "/<deep>/{{ f }}")
+    #expect(try run.findings(.pathTooLong) == [])
+    let deep = (1...60).map { "level\($0)" }.joined(separator: "/") + "/<deep>"
+    #expect(try run.findings(.unresolvedPlaceholderToken).map(\.path) == [deep])
+    #expect(try run.findings(.leftoverJinjaMarker).map(\.path) == [deep + "/{{ f }}"])
+    // Whatever a destination says, 255 bytes are the most; less counts.
+    run.context.limits.maxSegmentBytes = 1000
+    #expect(try run.findings(.pathTooLong) == [])
+    run.context.limits.maxSegmentBytes = 143
+    let finding = try #require(try run.findings(.pathTooLong).first)
+    #expect(finding.path == String(repeating: "n", count: 255) && finding.hint.contains("112 bytes") && finding.detail.contains("143"))
+  }
+
+  @Test func thePathCountsWithTheStagingFolder() throws {
+    var run = try GateFixture("CONFOCAL_01/P/Runs/Run_1", record: nil)
+    try run.write("sub/file")
+    // "CONFOCAL_01/P/Runs/" is 19 bytes, the staging folder 45, "/sub/file" 9.
+    run.context.limits.stagingNameBytes = 45
+    run.context.limits.maxPathBytes = 73
+    #expect(try run.findings(.pathTooLong) == [])
+    run.context.limits.maxPathBytes = 72
+    let finding = try #require(try run.findings(.pathTooLong).first { $0.path == "sub/file" })
+    #expect(finding.detail.contains("“sub/file” has 73 bytes") && finding.detail.contains("holds 72") && finding.hint.contains("1 bytes"))
+    run.context.limits.maxPathBytes = 60
+    #expect(try run.findings(.pathTooLong).first?.path == nil)
+  }
+
+  @Test(arguments: [
+    (NameTrait.character(UInt8(ascii: "&")), "R&D.txt", "RnD.txt"), (.leadingDot, ".hidden", "hidden."), (.leadingSpace, " x", "x y"),
+    (.nonASCII, "größe", "groesse"), (.fourByteCharacter, "🔬", "µ"), (.composed, "caf\u{e9}", "cafe\u{301}"),
+    (.decomposed, "cafe\u{301}", "caf\u{e9}"), (.upperCase, "Data", "data"),
+  ])
+  func whatTheDestinationRefuses(trait: NameTrait, bad: String, good: String) throws {
+    var run = try GateFixture("confocal/p/runs/run", record: nil)
+    try run.write("deep/\(bad)/f")
+    try run.write("deep/\(good)/f")
+    #expect(try run.findings(.illegalFilesystemCharacter).filter { $0.path == "deep/\(bad)" } == [])
+    run.context.limits.refused = [trait]
+    let findings = try run.findings(.illegalFilesystemCharacter).filter { $0.detail.contains("this destination refuses or changes") }
+    // Bytes: String equality takes NFC and NFD for one.
+    #expect(findings.compactMap(\.path).map { Array($0.utf8) } == [Array("deep/\(bad)".utf8)])
+    #expect(findings.allSatisfy { $0.tier == .hard && $0.detail.contains("\(trait)") && $0.hint.contains("nassync check") })
+  }
+
+  @Test func whatIsIllegalEverywhereStaysSo() throws {
+    var run = try GateFixture()
+    try run.write("a:b")
+    try run.write("CON")
+    run.context.limits = DestinationLimits(isKnown: true, foldsCase: false, foldsNormalization: false)
+    #expect(try run.findings(.illegalFilesystemCharacter).map(\.path) == ["a:b"])
+    #expect(try run.findings(.reservedFilesystemName).map(\.path) == ["CON"])
+    #expect(try run.findings(.illegalFilesystemCharacter).first?.hint.contains("would not help") == false)
+    run.context.limits.refused = [.character(UInt8(ascii: ":")), .deviceName, .notUTF8]
+    #expect(try run.findings(.illegalFilesystemCharacter).map(\.path) == ["a:b"])
+    #expect(try run.findings(.illegalFilesystemCharacter).first?.hint.contains("would not help") == true)
+  }
+
   @Test func namesThatTheNASWouldFoldTogether() throws {
     var run = try GateFixture()
     try run.write("Data.fcs")

@@ -74,7 +74,7 @@ private let flat =
   /// Whatever the bytes: no crash; and where they are still a record, an edit changes nothing but its value.
   @Test func survivesRandomMutations() throws {
     var random = SystemRandomNumberGenerator()
-    let seed = Array(GateFixture.record(overrides: "[\(GateFixture.entry("i", .emptyRun))]").utf8)
+    let seed = Array(GateFixture.record(overrides: "[\(GateFixture.entry("i", .emptyFile))]").utf8)
     let spice = Array("{}[]\",:\\u0 \n-.eE19tfn".utf8) + [0xff, 0xc3, 0x00]
     var readable = 0
     for _ in 0..<20_000 {
@@ -107,7 +107,7 @@ private let flat =
     RecordStore(runRoot: run.root, metadataFolder: ".exlab-wizard", patience: patience)
   }
 
-  private let entry = Override(problemClass: .emptyRun, operatorName: "asmith", recordedAt: 0, reason: "flag run")
+  private let entry = Override(problemClass: .pathTooLong, operatorName: "asmith", recordedAt: 0, reason: "flag run")
 
   @Test func rewritesKeepingModeAndEverythingElse() throws {
     let run = try GateFixture()
@@ -208,7 +208,7 @@ private let flat =
             do throws(RecordError) {
               for index in 0..<12 {
                 try store.appendOverride(
-                  Override(id: "\(writer)-\(index)", problemClass: .emptyRun, operatorName: "o", recordedAt: 0, reason: "r"))
+                  Override(id: "\(writer)-\(index)", problemClass: .pathTooLong, operatorName: "o", recordedAt: 0, reason: "r"))
                 try store.setSyncStatus(index % 2 == 0 ? .pending : .failed)
               }
               return .success(())

@@ -31,6 +31,16 @@ import Testing
     #expect(try run.findings(.specialFile).map(\.path) == [".exlab-wizard/checksums.sha256", "pipe"])
   }
 
+  @Test func linksWhereTheDestinationHoldsNone() throws {
+    var run = try GateFixture()
+    try run.write("f")
+    try run.tree.link("\(run.place)/latest", to: "f")
+    #expect(try run.findings(.specialFile) == [])
+    run.context.limits.holdsSymlinks = false
+    let finding = try #require(try run.findings(.specialFile).first)
+    #expect(finding.path == "latest" && finding.detail.contains("“f”") && finding.tier == .hard)
+  }
+
   @Test func unreadableFiles() throws {
     let run = try GateFixture()
     let fingerprint = FileFingerprint(device: 1, inode: 1, size: 1, modified: 0, changed: 0, mode: 0)
@@ -69,6 +79,18 @@ import Testing
       let run = try GateFixture(place, record: GateFixture.record(kind: kind))
       try run.write("f")
       return try run.findings(.modePrefixMismatch).count
+    }
+    // Kind, parent and prefix: each against each.
+    for (kind, folder, prefix) in [("experimental", "Runs", "Run_"), ("test", "TestRuns", "TestRun_")] {
+      for (parent, parentFits) in [("Runs", folder == "Runs"), ("TestRuns", folder == "TestRuns"), ("runs", false), ("Data", false)] {
+        for (leaf, leafFits) in [
+          ("Run_1", prefix == "Run_"), ("TestRun_1", prefix == "TestRun_"), ("run_1", false), ("1", false),
+          (String(prefix.dropLast()), false),
+        ] {
+          let expected = (parentFits ? 0 : 1) + (leafFits ? 0 : 1)
+          #expect(try mismatches("CONFOCAL_01/P/\(parent)/\(leaf)", kind) == expected, "\(kind) \(parent)/\(leaf)")
+        }
+      }
     }
     #expect(try mismatches("CONFOCAL_01/P/Runs/Run_1", "experimental") == 0)
     #expect(try mismatches("CONFOCAL_01/P/TestRuns/TestRun_1", "test") == 0)

@@ -201,6 +201,10 @@ private final class FaultingSession: TransportSession {
     try await plan.perform("freeSpace", path) { () async throws(TransportError) in try await base.freeSpace(at: path) }
   }
 
+  func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames? {
+    try await plan.perform("examineNames", root) { () async throws(TransportError) in try await base.examineNames(in: root) }
+  }
+
   func interrupt() { base.interrupt() }
   func close() async { await base.close() }
 }

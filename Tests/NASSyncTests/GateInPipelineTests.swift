@@ -88,6 +88,12 @@ import Testing
       let handle = try await client.enqueue(run)
       #expect(handle.state == .blocked)
       #expect(handle.blockingFindings.map(\.problemClass) == [.emptyRun])
+      do throws(SyncFailure) {
+        _ = try await client.addOverride(run, problemClass: .emptyRun, reason: "let it pass")
+        Issue.record("an override of empty_run was taken")
+      } catch {
+        #expect(error.kind == .misconfigured && error.message.contains("nothing is ever proven of nothing"))
+      }
       await client.close()
     }
   }

@@ -12,12 +12,11 @@ package struct EligibleText: Sendable {
   /// Nil where the file is no Markdown.
   package let frontMatter: FrontMatter?
 
-  /// `line 3`, and the key path where the text is YAML and one can be told: `line 3 (sample.name)`.
+  /// `line 3`, and the key path where the format has keys and one can be told: `line 3 (sample.name)`.
   func location(of match: MarkerScanner.Match) -> String {
     let line = bytes[..<scanned.lowerBound].reduce(match.line) { $1 == 0x0a ? $0 + 1 : $0 }
-    let isYAML = frontMatter != nil || path.hasEnding(in: [".yaml", ".yml"])
     let offset = scanned.lowerBound + match.range.lowerBound
-    guard isYAML, let key = YAMLKeyPath.ofYAML(bytes, in: scanned, at: offset) else { return "line \(line)" }
+    guard let key = TextKeyPath.find(path, isFrontMatter: frontMatter != nil, bytes, in: scanned, at: offset) else { return "line \(line)" }
     return "line \(line) (\(key))"
   }
 }

@@ -21,7 +21,7 @@ struct CaseCollisionRule: GateRule {
         Finding(
           .caseCollision, .hard, path: path.findingText,
           detail: "\(quotation(path.bytes)) and \(quotation(first.path.bytes)) differ only in upper and lower case",
-          hint: "Rename one of them; the NAS may keep only one of the two."))
+          hint: subject.context.limits.collisionHint))
     }
   }
 }

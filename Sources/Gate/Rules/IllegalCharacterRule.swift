@@ -2,7 +2,8 @@ import SyncModel
 
 /// `illegal_filesystem_character`: what Windows, and so a NAS that serves it, refuses in a name.
 ///
-/// Control characters (C0, DEL and C1), `< > : " \ | ? *`, and a dot or space at the end. `/` and NUL cannot occur on Linux.
+/// Control characters (C0, DEL and C1), `< > : " \ | ? *`, and a dot or space at the end. `/` and NUL cannot occur on Linux. And, beside
+/// these, what the run's own destination was found to refuse or to change.
 struct IllegalCharacterRule: GateRule {
   private static let forbidden: [Bool] = {
     var table = [Bool](repeating: false, count: 256)
@@ -13,14 +14,27 @@ struct IllegalCharacterRule: GateRule {
   }()
 
   func check(_ subject: GateSubject, into report: inout FindingReport) {
+    let refused = subject.context.limits.refused
     for name in subject.names {
-      guard let what = Self.problem(name.bytes) else { continue }
-      report.add(
-        Finding(
-          .illegalFilesystemCharacter, .hard, path: name.findingPath, detail: "\(place(of: name)) \(quotation(name.bytes)) \(what)",
-          hint: "Rename it without that; many NAS and every Windows computer refuse such a name."))
+      if let what = Self.problem(name.bytes) {
+        let alsoThere = refused.contains { $0.applies(to: name.bytes) }
+        report.add(
+          Finding(
+            .illegalFilesystemCharacter, .hard, path: name.findingPath, detail: "\(place(of: name)) \(quotation(name.bytes)) \(what)",
+            hint: alsoThere
+              ? "Rename it without that; this destination does not hold such a name, so an override would not help."
+              : "Rename it without that; many NAS and every Windows computer refuse such a name."))
+      } else if let trait = refused.first(where: { !Self.hasOwnRule($0) && $0.applies(to: name.bytes) }) {
+        report.add(
+          Finding(
+            .illegalFilesystemCharacter, .hard, path: name.findingPath,
+            detail: "\(place(of: name)) \(quotation(name.bytes)) has \(trait), which this destination refuses or changes",
+            hint: "Rename it without that. `nassync check` shows what names the destination holds; an override would not help."))
+      }
     }
   }
+
+  private static func hasOwnRule(_ trait: NameTrait) -> Bool { trait == .deviceName || trait == .notUTF8 }
 
   private static func problem(_ name: ArraySlice<UInt8>) -> String? {
     var previous: UInt8 = 0

@@ -16,7 +16,7 @@ struct NormalizationCollisionRule: GateRule {
         Finding(
           .normalizationCollision, .hard, path: path.findingText,
           detail: "\(quotation(path.bytes)) occurs twice: the same letters, encoded in two ways (NFC and NFD)",
-          hint: "Rename one of them; the NAS may keep only one of the two."))
+          hint: subject.context.limits.collisionHint))
     }
   }
 }

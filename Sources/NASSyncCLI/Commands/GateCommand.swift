@@ -33,6 +33,10 @@ struct GateCommand: Sendable {
       lines.append("  To know, not in the way:")
       lines += FindingText.lines(verdict.informing).map { "  " + $0 }
     }
+    if let free = report.destination.freeBytes, let asked = report.destination.askedAt {
+      let fits = report.bytes <= free ? "" : "; the run would wait until there is more"
+      lines.append("  The NAS had \(Quantities.bytes(free)) free on \(Moment.local(asked))\(fits)")
+    }
     if !report.excluded.isEmpty { lines.append("  Not sent, by `exclude`: \(Quantities.count(report.excluded.count, "file"))") }
     return lines
   }

@@ -32,7 +32,7 @@ enum FindingText {
     var classes: [FindingClass] = []
     for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
     // Letting a changed file pass would only end in a conflict: what is published is never overwritten.
-    let unavailing = FindingClass.withoutOverride.union([.changedAfterSync, .emptyRun])
+    let unavailing = FindingClass.withoutOverride.union([.changedAfterSync])
     let overridable = classes.filter { !unavailing.contains($0) }
     var lines: [String] = []
     if !overridable.isEmpty {

@@ -1,0 +1,165 @@
+import Foundation
+import Gate
+import JobQueue
+import Synchronization
+import SyncModel
+import Transport
+
+/// What a destination said of itself when it was last asked.
+struct DestinationFacts: Hashable, Sendable, Codable {
+  /// Nil where it could not be asked.
+  var names: DestinationNames?
+  /// Bytes that could be written then; nil where it does not say.
+  var freeSpace: UInt64?
+
+  private enum CodingKeys: String, CodingKey {
+    case names
+    case freeSpace = "free_bytes"
+  }
+
+  /// What the gate makes of it. What could not be found out is assumed carefully.
+  static func limits(_ names: DestinationNames?) -> DestinationLimits {
+    DestinationLimits(
+      isKnown: names != nil, maxSegmentBytes: names?.maxNameBytes ?? 255, maxPathBytes: names?.maxPathBytes,
+      foldsCase: names?.foldsCase ?? true, foldsNormalization: names?.foldsNormalization ?? true, refused: names?.refused ?? [],
+      holdsSymlinks: names?.holdsSymlinks ?? true, stagingNameBytes: ".nassync-".utf8.count + 36)
+  }
+}
+
+/// The facts and when they were found, seconds since 1970.
+struct DatedFacts: Hashable, Sendable {
+  let facts: DestinationFacts
+  let at: Double
+
+  /// Older ones are asked for again; so are those of a time that has not come yet, because a clock was set back.
+  func isFresh(at now: Double) -> Bool { at <= now && now - at < 86_400 }
+}
+
+extension SyncQueue {
+  /// Nil where the destination never was asked, or another version wrote what it said.
+  func destinationFacts(_ destination: String) throws(SyncFailure) -> DatedFacts? {
+    guard let row = try facts(ofDestination: destination) else { return nil }
+    do {
+      return DatedFacts(facts: try JSONDecoder().decode(DestinationFacts.self, from: Data(row.facts.utf8)), at: row.at)
+    } catch { return nil }
+  }
+
+  func record(_ facts: DestinationFacts, of destination: String) throws(SyncFailure) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    guard let data = try? encoder.encode(facts) else { return }  // values made of strings and numbers encode always
+    try recordFacts(String(decoding: data, as: UTF8.self), ofDestination: destination)
+  }
+}
+
+/// What this process knows of one destination.
+final class DestinationSurvey: Sendable {
+  private struct State {
+    var known: DatedFacts?
+    /// Monotonic time of an asking that failed.
+    var failedAt: UInt64?
+    var isAsking = false
+    var told = false
+  }
+  private let state = Mutex(State())
+  /// Nanoseconds until a destination that would not be asked is asked again.
+  private static let patience: UInt64 = 3600 * 1_000_000_000
+
+  /// The last that was learnt.
+  var known: DatedFacts? { state.withLock { $0.known } }
+
+  /// What the gate goes by.
+  var limits: DestinationLimits { DestinationFacts.limits(state.withLock { $0.known?.facts.names }) }
+
+  func learn(_ facts: DatedFacts?) {
+    guard let facts else { return }
+    state.withLock { $0.known = facts }
+  }
+
+  /// Whether the caller is to ask now; it ends the asking with `finish`.
+  func begin(wall: Double, monotonic: UInt64) -> Bool {
+    state.withLock { state in
+      if let known = state.known, known.isFresh(at: wall) { return false }
+      if let failedAt = state.failedAt, monotonic - min(failedAt, monotonic) < Self.patience { return false }
+      if state.isAsking { return false }
+      state.isAsking = true
+      return true
+    }
+  }
+
+  /// - Parameter failedAt: Monotonic time, where the destination answered and could not be asked.
+  /// - Returns: Whether nobody was told of that yet.
+  @discardableResult
+  func finish(failedAt: UInt64? = nil) -> Bool {
+    state.withLock { state in
+      state.isAsking = false
+      guard let failedAt else { return false }
+      state.failedAt = failedAt
+      defer { state.told = true }
+      return !state.told
+    }
+  }
+}
+
+extension NASSyncClient {
+  /// Takes from the queue file what is known of every destination. Nothing is asked: enqueueing works without a network.
+  func loadFacts() async throws(SyncFailure) {
+    guard let queue = try await queueIfPresent() else { return }
+    for profile in configuration.equipment {
+      let route = route(for: profile)
+      route.survey.learn(try await queue.destinationFacts(route.pool.driver.address))
+    }
+  }
+}
+
+extension JobRunner {
+  /// Asks the destination what it makes of names, where that is not known or has not been asked for a day. A destination that answers and
+  /// cannot be asked costs nothing but a warning: the gate is careful then.
+  /// - Returns: Why the destination does not answer, where it does not.
+  func surveyDestination(_ job: JobRow) async throws(StepFailure) -> StepFailure? {
+    let address = route.pool.driver.address
+    let queue = environment.queue
+    route.survey.learn(try await queued { () async throws(SyncFailure) in try await queue.destinationFacts(address) })
+    guard route.survey.begin(wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds) else { return nil }
+    do throws(StepFailure) { try await reach(job) } catch {
+      route.survey.finish()
+      return error
+    }
+    let root = route.root
+    let facts: DestinationFacts
+    do throws(TransportError) {
+      facts = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        DestinationFacts(names: try await session.examineNames(in: root), freeSpace: try await session.freeSpace(at: root))
+      }
+    } catch {
+      if route.survey.finish(failedAt: environment.clock.monotonicNanoseconds), !environment.stop.isSet {
+        environment.events.send(
+          .warning(
+            runPath: nil,
+            message: "what \(address) makes of names could not be found out, so the careful assumptions hold: \(error.failure.message)"))
+      }
+      return nil
+    }
+    do throws(StepFailure) {
+      try await queued { () async throws(SyncFailure) in try await queue.record(facts, of: address) }
+    } catch {
+      route.survey.finish()
+      throw error
+    }
+    route.survey.learn(DatedFacts(facts: facts, at: environment.clock.wallSeconds))
+    route.survey.finish()
+    return nil
+  }
+}
+
+/// `12 minutes ago`. A time that has not come yet is just now.
+func ageText(_ seconds: Double) -> String {
+  let minutes = Int(min(max(seconds, 0), 1e9) / 60)
+  switch minutes {
+  case 0: return "just now"
+  case 1: return "1 minute ago"
+  case ..<120: return "\(minutes) minutes ago"
+  case ..<2880: return "\(minutes / 60) hours ago"
+  default: return "\(minutes / 1440) days ago"
+  }
+}

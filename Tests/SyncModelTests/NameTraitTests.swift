@@ -1,0 +1,23 @@
+import Foundation
+import SyncModel
+import Testing
+
+@Suite struct NameTraitTests {
+  @Test func everyTraitIsInItsOwnSamples() {
+    for trait in NameTrait.asked {
+      #expect(trait.samples(stem: "n1").allSatisfy { trait.applies(to: $0[...]) }, "\(trait)")
+      #expect(!trait.applies(to: Array("plain".utf8)[...]), "\(trait)")
+    }
+    let names = NameTrait.asked.enumerated().flatMap { $1.samples(stem: "n\($0)") }
+    #expect(Set(names).count == names.count)
+    #expect(names.allSatisfy { !$0.contains(0) && !$0.contains(0x2f) && $0.count < 32 })
+  }
+
+  @Test func itIsWrittenAndReadBack() throws {
+    let data = try JSONEncoder().encode(NameTrait.asked)
+    #expect(try JSONDecoder().decode([NameTrait].self, from: data) == NameTrait.asked)
+    for text in [#"[":;"]"#, #"[""]"#, #"["é"]"#, #"[1]"#] {
+      #expect(throws: DecodingError.self) { try JSONDecoder().decode([NameTrait].self, from: Data(text.utf8)) }
+    }
+  }
+}
