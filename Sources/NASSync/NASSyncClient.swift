@@ -87,6 +87,7 @@ public actor NASSyncClient {
       await withTaskGroup(of: Void.self) { group in
         group.addTask { await self?.runWorkers(environment, untilIdle: false) }
         group.addTask { await self?.runCare(environment) }
+        group.addTask { await self?.runReaper(environment) }
         await group.waitForAll()
       }
     }

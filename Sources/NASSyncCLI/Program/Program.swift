@@ -80,6 +80,7 @@ extension Command {
       try await OverrideAddCommand(run: run, problemClass: problemClass, reason: reason, path: path, expires: expires).run(in: context)
     case .overrideRevoke(let run, let id, let reason): try await OverrideRevokeCommand(run: run, id: id, reason: reason).run(in: context)
     case .overrideList(let run): try await OverrideListCommand(run: run).run(in: context)
+    case .cleanup(let runs, let dryRun): try await CleanupCommand(runs: runs, dryRun: dryRun).run(in: context)
     case .history(let run): try await HistoryCommand(run: run).run(in: context)
     case .completion(let shell): await CompletionCommand(shell: shell).run(in: context)
     case .help(let text): await InformationCommand.help(text).run(in: context)
