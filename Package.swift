@@ -74,7 +74,7 @@ let package = Package(
     tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
-    tests("CleanupTests", ["Cleanup", "Verification", "Intake", "SyncModel", "Digests", "Transport", "CLinux", "TestSupport"]),
+    tests("CleanupTests", ["Cleanup", "Verification", "Intake", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
     tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
