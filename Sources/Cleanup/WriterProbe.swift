@@ -18,7 +18,8 @@ package enum WriterProbe {
       let raw = openName(place.folder.raw, place.name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
       guard raw >= 0 else { return false }
       // Closing the descriptor gives the lease back.
-      return clinux_read_lease(Descriptor(owning: raw).raw) == 1
+      let file = Descriptor(owning: raw)
+      return withExtendedLifetime(file) { clinux_read_lease(file.raw) == 1 }
     }
   }
 }

@@ -136,7 +136,8 @@ import Testing
     guard raw >= 0 else { return nil }
     defer { close(raw) }
     var buffer = [UInt8](repeating: 0, count: 100)
-    return String(decoding: buffer.prefix(max(0, read(raw, &buffer, 100))), as: UTF8.self)
+    let count = max(0, read(raw, &buffer, 100))
+    return String(decoding: buffer.prefix(count), as: UTF8.self)
   }
 
   static func isKind(_ path: String, _ kind: mode_t) -> Bool {

@@ -91,7 +91,8 @@ import Testing
       }
       kill(service.id, SIGTERM)
       #expect(await service.exitStatus() == 0)
-      #expect(states == [.string("cleaned"), .string(late)], "\(try lab.log())")
+      let log = try lab.log()
+      #expect(states == [.string("cleaned"), .string(late)], "\(log)")
       #expect(!exists(run + "/data.fcs") && exists(late + "/data.fcs") && exists(late + "/late.dat"))
     }
   }

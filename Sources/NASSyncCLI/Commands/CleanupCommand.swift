@@ -55,6 +55,8 @@ struct CleanupCommand: Sendable {
     case .partial: return outcome.error?.kind == .interrupted ? .tryAgainLater : .failed
     case .kept:
       if outcome.dryRun, outcome.error == nil { return .done }
+      // On its way to the NAS: nothing else can be said of it yet.
+      if outcome.state.isActive { return .tryAgainLater }
       var codes = outcome.unmet.map { interlock -> ExitCode in
         switch interlock.remedy {
         case .wait, nil: .tryAgainLater
