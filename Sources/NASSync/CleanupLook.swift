@@ -115,8 +115,10 @@ struct CleanupInspector: Sendable {
       return NASAnswer(
         .failed("the run was verified at \(job.remotePath) on \(job.destination), and the profile names \(place) today"))
     }
+    guard let verified = try await environment.queue.latestVerifiedJob(ofRun: job.runPath), verified.number == job.number else {
+      return NASAnswer(.failed("the job was never verified"))
+    }
     let subject = try await client.subject(of: location, queue: environment.queue)
-    guard let verified = subject.job, verified.number == job.number else { return NASAnswer(.failed("the job was never verified")) }
     let runner = JobRunner(environment: environment, route: route)
     do throws(StepFailure) { try await runner.reach(job) } catch {
       return try refused(error, whole: error.unreachable)
