@@ -46,11 +46,12 @@ let package = Package(
     room("Transport", ["SyncModel"]),
     room("TransportSFTP", ["CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
     room("Verification", ["SyncModel", "Digests", "Transport"]),
+    room("Cleanup", ["CLinux", "SyncModel", "Intake", "Verification"]),
     room(
       "NASSync",
       [
         "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
-        "TransportSFTP", "Verification", "CLinux",
+        "TransportSFTP", "Verification", "Cleanup", "CLinux",
       ]),
     room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
@@ -65,7 +66,7 @@ let package = Package(
     tests(
       "NASSyncTests",
       [
-        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "CLinux",
+        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "Cleanup", "CLinux",
         "TestSupport",
       ]),
     // The program itself, so that it is built before the tests start it.
@@ -75,6 +76,7 @@ let package = Package(
     tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "TestSupport"]),
+    tests("CleanupTests", ["Cleanup", "Verification", "Intake", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
     tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),

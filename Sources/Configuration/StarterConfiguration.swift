@@ -45,10 +45,11 @@ public enum StarterConfiguration {
       audit_interval: 24h   # published runs are verified again this often
 
     # Deleting local copies. Off unless you say so; even then only what has been proven, twice, and not today.
+    # `nassync cleanup --dry-run` shows what would go and what speaks against it.
     cleanup:
-      enabled: false
-      min_verify_passes: 2
-      min_age_hours: 24
+      enabled: false        # the service's own deleting; `nassync cleanup RUN` works without it
+      min_verify_passes: 2  # verifications of the NAS copy at different times
+      min_age_hours: 24     # since the one that completed them
       retain_metadata: true # keep the metadata folder of a cleaned run
 
     # What the Pre-Sync Gate searches for leftover placeholders such as <SAMPLE_ID> or {{ sample }}.

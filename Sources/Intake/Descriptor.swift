@@ -32,7 +32,7 @@ package func withCString<Result>(_ bytes: some Sequence<UInt8>, _ body: (UnsafeP
 }
 
 /// `openat(2)` on one name; -1 with `errno`.
-func openName(_ folder: Int32, _ name: some Sequence<UInt8>, _ flags: Int32) -> Int32 {
+package func openName(_ folder: Int32, _ name: some Sequence<UInt8>, _ flags: Int32) -> Int32 {
   withCString(name) { clinux_openat(folder, $0, flags, 0) }
 }
 
@@ -54,7 +54,7 @@ extension FileFingerprint {
 }
 
 /// The kind of thing a mode says, without the permissions.
-func fileType(_ status: stat) -> mode_t { status.st_mode & S_IFMT }
+package func fileType(_ status: stat) -> mode_t { status.st_mode & S_IFMT }
 
 /// The root of a run, held open: what is read through it stays in the folder that was there when it was opened.
 package final class RunFolder: Sendable {

@@ -33,6 +33,9 @@ package enum RunScanner {
 
   /// Names in the metadata folder that only this program writes and removes again.
   package static let temporaryPrefix: [UInt8] = Array(".nassync-".utf8)
+
+  /// Names in the metadata folder under which a removal sets a file or link aside for a moment.
+  package static let setAsidePrefix: [UInt8] = Array(".nassync-removing-".utf8)
 }
 
 /// One walk. Depth first with an explicit stack, so that depth costs no call stack, and with a bounded number of open folders.
@@ -247,6 +250,8 @@ private struct TreeWalk {
       }
       return type == S_IFREG
     }
+    // A link that a removal set aside and a crash left there; the next removal goes on with it.
+    if type == S_IFLNK { return name.starts(with: RunScanner.setAsidePrefix) }
     guard type == S_IFREG else { return false }
     return bookkeeping.contains(name) || name.starts(with: RunScanner.temporaryPrefix)
   }

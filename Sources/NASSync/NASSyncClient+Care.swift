@@ -18,7 +18,6 @@ extension NASSyncClient {
         }
         let environment = renewed(environment)
         try await auditDueRuns(environment)
-        try await reapEligibleRuns(environment)
         told = nil
       } catch {
         if told != error { hub.send(.warning(runPath: nil, message: "\(error)")) }
@@ -31,7 +30,4 @@ extension NASSyncClient {
 
   /// Verifies published runs anew whose last verification is `verify.audit_interval` old.
   func auditDueRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
-
-  /// Marks runs whose passes and age are met as eligible and, where `cleanup.enabled`, removes their local copies.
-  func reapEligibleRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
 }

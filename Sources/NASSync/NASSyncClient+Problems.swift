@@ -68,7 +68,7 @@ extension NASSyncClient {
       if let check = checks[job.number], job.state == .verified || job.state == .cleanupEligible, let problem = Self.problem(job, check) {
         problems.append(problem)
       }
-      if let problem = Self.problemOfCleanup(job) { problems.append(problem) }
+      if let problem = Self.cleanupProblem(job) { problems.append(problem) }
       guard let error = job.lastError else { continue }
       let failed = job.state == .failed
       guard failed || job.state.isActive && job.attempts > 0 else { continue }

@@ -31,16 +31,6 @@ extension NASSyncClient {
     ]
   }
 
-  /// The last removal of the local copy stopped.
-  static func problemOfCleanup(_ job: JobRow) -> Problem? {
-    guard let note = job.cleanupNote, job.state == .cleanupEligible else { return nil }
-    return Problem(
-      problemClass: "cleanup_stopped", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID,
-      destination: job.destination, since: Date(timeIntervalSince1970: job.cleanupNotedAt ?? job.updatedAt), message: note,
-      blocks: "the space that the local copy takes up; nothing is lost",
-      nextStep: "`nassync cleanup --dry-run \(shellWord(job.runPath))` names every condition that is not met.")
-  }
-
   /// Overrides that end soon while something still counts on them: a run that is on its way, and, where the service cleans up, one that waits
   /// for that.
   func problemsOfOverrides(_ jobs: [JobRow]) async -> [Problem] {

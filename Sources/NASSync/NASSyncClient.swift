@@ -102,6 +102,7 @@ public actor NASSyncClient {
         group.addTask { await self?.runWorkers(environment, untilIdle: false) }
         group.addTask { await self?.runCare(environment) }
         group.addTask { await self?.watchForRuns(environment) }
+        group.addTask { await self?.runReaper(environment) }
         await group.waitForAll()
       }
     }

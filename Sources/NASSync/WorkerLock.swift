@@ -7,9 +7,10 @@ import SyncModel
 final class WorkerLock: Sendable {
   private let descriptor: Int32
 
+  /// - Parameter name: The lock's file; `cleanup.lock` makes one process at a time the one that removes local copies.
   /// - Returns: Nil where another process works on this folder.
-  static func take(stateDirectory: String) throws(SyncFailure) -> WorkerLock? {
-    let path = stateDirectory + "/worker.lock"
+  static func take(stateDirectory: String, name: String = "worker.lock") throws(SyncFailure) -> WorkerLock? {
+    let path = stateDirectory + "/" + name
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else {
       throw SyncFailure(

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -55,6 +56,12 @@ int clinux_set_nonblocking(int fd) {
 int clinux_rename_noreplace(int od, const char *op, int nd, const char *np) {
   return renameat2(od, op, nd, np, RENAME_NOREPLACE);
 }
+int clinux_read_lease(int fd) {
+  if (fcntl(fd, F_SETSIG, SIGURG) != 0) return -1;
+  if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) return 0;
+  return errno == EAGAIN ? 1 : -1;
+}
+int clinux_lease_is_whole(int fd) { return fcntl(fd, F_GETLEASE) == F_RDLCK; }
 void clinux_name_thread(const char *name) {
   char short_name[16];
   snprintf(short_name, sizeof short_name, "%s", name);

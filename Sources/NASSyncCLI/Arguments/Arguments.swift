@@ -205,6 +205,7 @@ extension Arguments {
         expires: try expiry(values, spec))
     case .overrideRevoke: return .overrideRevoke(run: try operand(0), id: try operand(1), reason: try reason())
     case .overrideList: return .overrideList(run: try operand(0))
+    case .cleanup: return .cleanup(runs: operands, dryRun: scanned.flags.contains(.dryRun))
     case .history: return .history(run: try operand(0))
     case .restore:
       return .restore(run: try operand(0), destination: try operand(1), equipment: try equipment(values, spec))

@@ -24,6 +24,7 @@ package enum CommandName: String, Hashable, Sendable, CaseIterable {
   case overrideAdd = "override add"
   case overrideRevoke = "override revoke"
   case overrideList = "override list"
+  case cleanup
   case history
   case restore
   case completion
@@ -42,6 +43,7 @@ package enum OptionName: String, Hashable, Sendable, CaseIterable {
   case allFailed = "all-failed"
   case problemClass = "class"
   case reason, path, expires
+  case dryRun = "dry-run"
 }
 
 /// What a word of the command line names: how the shell completes it.

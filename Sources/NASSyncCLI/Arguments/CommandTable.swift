@@ -113,6 +113,18 @@ enum CommandTable {
         name, usage: "RUN", "the overrides of a run, also past ones",
         details: "Shows each with its id, whether it is in force, and why not.",
         operands: [.one("RUN", .folder)])
+    case .cleanup:
+      CommandSpec(
+        name, usage: "[RUN…] [--dry-run]", "remove local copies whose NAS copy is proven",
+        details:
+          "Removes the local copy of each run for which every condition is met at this moment, and shows those that are not. Without RUN it "
+          + "takes all runs that may be due, and needs cleanup.enabled. With --dry-run nothing is written.",
+        operands: [.several("RUN", .folder, minimum: 0)],
+        options: [OptionSpec(.dryRun, "show every condition and the bytes; ends with 0 whatever they are")],
+        exitCodes: [
+          (.blocked, "the gate, the record or a revoked override keeps a run"), (.mismatch, "the NAS copy differs"),
+          (.tryAgainLater, "too early, the NAS does not answer, or another process cleans"),
+        ])
     case .history:
       CommandSpec(
         name, usage: "RUN", "everything that happened to a run, in order",

@@ -47,6 +47,8 @@ package enum Command: Hashable, Sendable {
   case overrideAdd(run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?)
   case overrideRevoke(run: String, id: String, reason: String)
   case overrideList(run: String)
+  /// No runs: one pass over all of them.
+  case cleanup(runs: [String], dryRun: Bool)
   case history(run: String)
   case restore(run: String, destination: String, equipment: String?)
   case completion(CompletionShell)

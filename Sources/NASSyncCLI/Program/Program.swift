@@ -80,6 +80,7 @@ extension Command {
       try await OverrideAddCommand(run: run, problemClass: problemClass, reason: reason, path: path, expires: expires).run(in: context)
     case .overrideRevoke(let run, let id, let reason): try await OverrideRevokeCommand(run: run, id: id, reason: reason).run(in: context)
     case .overrideList(let run): try await OverrideListCommand(run: run).run(in: context)
+    case .cleanup(let runs, let dryRun): try await CleanupCommand(runs: runs, dryRun: dryRun).run(in: context)
     case .history(let run): try await HistoryCommand(run: run).run(in: context)
     case .restore(let run, let destination, let equipment):
       try await RestoreCommand(run: run, destination: destination, equipment: equipment).run(in: context)

@@ -23,6 +23,12 @@ int clinux_set_nonblocking(int fd);
 int clinux_rename_noreplace(int olddir, const char *oldpath, int newdir, const char *newpath);
 /* syncfs(2): everything written to the file system of `fd` is on its disk. */
 int clinux_sync_file_system(int fd);
+/* fcntl(F_SETLEASE, F_RDLCK) on a descriptor opened for reading only. Returns 0 with the lease, 1 where somebody has the file open for
+   writing, -1 where no lease can be had here. Whoever then opens it for writing waits until the descriptor is closed; the notice of that
+   comes as SIGURG, which nobody sees unless they ask for it, not as SIGIO, which would end the process. */
+int clinux_read_lease(int fd);
+/* 1 while a lease taken so is whole, 0 where somebody waits to write or there is none. */
+int clinux_lease_is_whole(int fd);
 /* Names the calling thread, at most 15 bytes. */
 void clinux_name_thread(const char *name);
 /* posix_spawn file actions that glibc declares for GNU programs only: 0 or an error number. */

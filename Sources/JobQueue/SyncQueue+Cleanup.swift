@@ -1,0 +1,55 @@
+import SQLite
+import SyncModel
+
+/// What the queue remembers of removals of local copies.
+extension SyncQueue {
+  /// Verified jobs with at least so many passes, the oldest first: those that may have become eligible.
+  package func verifiedJobs(minimumPasses: Int) throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE state = 'verified' AND verify_passes >= ?1 ORDER BY number",
+        [.integer(Int64(minimumPasses))], RowCoding.job)
+    }
+  }
+
+  /// Notes durably that files of the job's run are about to be removed. From then on a file that is gone counts as removed by this program.
+  /// - Throws: `SyncFailure` where the job is not CLEANUP_ELIGIBLE any more, or its run has a newer one.
+  package func beginRemoval(_ job: JobRow, detail: String) throws(SyncFailure) {
+    let now = clock.wallSeconds
+    try write { (connection) throws(QueueError) in
+      guard let newest = try Self.latest(connection, runPath: job.runPath), newest.number == job.number, newest.state == .cleanupEligible
+      else { throw .failure(Self.stale(job, "its run moved on meanwhile")) }
+      do throws(SQLiteError) {
+        try Self.note(connection, job: job.number, at: now, event: "cleanup_started", from: nil, to: nil, detail: detail)
+      } catch { throw .sqlite(error) }
+    }
+  }
+
+  /// Whether this program has begun to remove the files of the job's run.
+  package func removalBegan(_ job: JobRow) throws(SyncFailure) -> Bool { try count(of: "cleanup_started", job) > 0 }
+
+  /// Remembers why the local copy stays, for `problems`, `history` and the time of the next try.
+  package func noteKept(_ job: JobRow, reason: String) throws(SyncFailure) {
+    let now = clock.wallSeconds
+    try write { (connection) throws(QueueError) in
+      do throws(SQLiteError) {
+        try connection.run(
+          "UPDATE job SET cleanup_note = ?2, cleanup_noted_at = ?3 WHERE number = ?1",
+          [.integer(job.number), .text(reason), .real(now)])
+        try Self.note(connection, job: job.number, at: now, event: "cleanup_kept", from: nil, to: nil, detail: reason)
+      } catch { throw .sqlite(error) }
+    }
+  }
+
+  /// How often the local copy was kept.
+  package func timesKept(_ job: JobRow) throws(SyncFailure) -> Int { try count(of: "cleanup_kept", job) }
+
+  private func count(of event: String, _ job: JobRow) throws(SyncFailure) -> Int {
+    try read { (connection) throws(SQLiteError) in
+      Int(
+        try connection.first("SELECT count(*) FROM history WHERE job = ?1 AND event = ?2", [.integer(job.number), .text(event)]) {
+          $0.integer(0)
+        } ?? 0)
+    }
+  }
+}

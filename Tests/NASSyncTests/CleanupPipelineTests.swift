@@ -1,0 +1,330 @@
+import Cleanup
+import Foundation
+import NASSync
+import Synchronization
+import TestSupport
+import Testing
+
+/// Removal of local copies with a real NAS, over the whole way.
+@Suite(.serialized) struct CleanupPipelineTests {
+  static let day: Double = 86_400
+
+  /// A lab whose clock the test moves on.
+  struct Bench {
+    let lab: LabFixture
+    let clock: ShiftedClock
+    let client: NASSyncClient
+    let run: String
+
+    func clean(dryRun: Bool = false) async throws -> CleanupOutcome {
+      guard let outcome = try await client.cleanup(runs: [run], dryRun: dryRun).runs.first else {
+        throw TemporaryFolder.Failure("no outcome")
+      }
+      return outcome
+    }
+
+    func unmet(dryRun: Bool = false) async throws -> [CleanupInterlock.Name] { try await clean(dryRun: dryRun).unmet.map(\.name) }
+
+    var state: RunStatus.State { get async throws { try await client.status(of: run).state } }
+
+    /// The conditions that stay unmet once all is right by the clock, with the data still there.
+    func expectKept(_ expected: [CleanupInterlock.Name], sourceLocation: SourceLocation = #_sourceLocation) async throws {
+      let outcome = try await clean()
+      #expect(outcome.unmet.map(\.name) == expected, "\(outcome.unmet)", sourceLocation: sourceLocation)
+      #expect(outcome.result == .kept && outcome.files == 0, sourceLocation: sourceLocation)
+      #expect(lab.exists(run + "/data.fcs"), sourceLocation: sourceLocation)
+    }
+  }
+
+  /// A run that was verified twice, a day apart, with the age over.
+  static func bench(
+    due: Bool = true, retain: Bool = true, record: Bool = true, override: Bool = false, _ body: @Sendable (Bench) async throws -> Void
+  ) async throws {
+    try await LabFixture.with(adjust: { $0.cleanup.retainMetadata = retain }) { lab in
+      let clock = ShiftedClock()
+      let client = NASSyncClient(configuration: lab.configuration, clock: clock)
+      var files = ["data.fcs": noise(5_000), "sub/notes.txt": Array("fine\n".utf8), "sub/scratch.tmp": [1]]
+      if override { files["note.txt"] = Array("<sample_id>\n".utf8) }
+      let run = try lab.makeRun(record: record, files: files)
+      try FileManager.default.createSymbolicLink(atPath: run + "/link", withDestinationPath: "data.fcs")
+      if override { _ = try await client.addOverride(run, problemClass: .unresolvedPlaceholderToken, reason: "known") }
+      try await client.enqueue(run)
+      #expect(try await client.drain().done.count == 1)
+      let bench = Bench(lab: lab, clock: clock, client: client, run: run)
+      if due {
+        clock.advance(seconds: day)
+        #expect(try await bench.unmet() == [.age])
+        clock.advance(seconds: day + 1)
+      }
+      try await body(bench)
+      await client.close()
+    }
+  }
+
+  @Test func theWholeWay() async throws {
+    try await Self.bench(due: false) { bench in
+      #expect(try await bench.unmet() == [.verifyPasses, .age])
+      #expect(try await bench.state == .job(.verified))
+      bench.clock.advance(seconds: 2 * Self.day)
+      // A dry run writes nothing: no pass, no state, no file.
+      #expect(try await bench.unmet(dryRun: true) == [.age])
+      #expect(try await bench.client.status(of: bench.run).verifyPasses == 1)
+      #expect(try await bench.unmet() == [.age])
+      #expect(try await bench.client.status(of: bench.run).verifyPasses == 2)
+      bench.clock.advance(seconds: Self.day - 60)
+      #expect(try await bench.unmet() == [.age])
+      bench.clock.advance(seconds: 61)
+      let dry = try await bench.clean(dryRun: true)
+      #expect(dry.result == .wouldClean && dry.files == 2 && dry.bytes == 5_005 && dry.state == .verified)
+      #expect(!bench.lab.exists(bench.run + "/.exlab-wizard/deletion.json"))
+      let outcome = try await bench.clean()
+      #expect(outcome.result == .cleaned && outcome.state == .cleaned && outcome.files == 2 && outcome.bytes == 5_005, "\(outcome)")
+      #expect(outcome.kept.isEmpty)
+      #expect(!bench.lab.exists(bench.run + "/data.fcs") && !bench.lab.exists(bench.run + "/link"))
+      // Never sent, never deleted; its folder stays for it.
+      #expect(bench.lab.exists(bench.run + "/sub/scratch.tmp"))
+      #expect(try bench.lab.syncStatus(bench.run) == "cleaned")
+      let certificate = try bench.lab.json(bench.run + "/.exlab-wizard/deletion.json")
+      #expect(certificate["progress"] as? String == "done")
+      #expect((certificate["files"] as? [[String: Any]])?.compactMap { $0["path"] as? String } == ["data.fcs", "sub/notes.txt"])
+      #expect((certificate["files"] as? [[String: Any]])?.first?["evidence"] as? String == "server")
+      #expect((certificate["passes"] as? [Any])?.count == 3)
+      #expect((certificate["interlocks"] as? [[String: Any]])?.allSatisfy { $0["met"] as? Bool == true } == true)
+      let events = try await bench.client.history(of: bench.run).map(\.event)
+      #expect(events.suffix(3) == ["became_eligible", "cleanup_started", "removed_locally"], "\(events)")
+      let again = try await bench.clean()
+      #expect(again.result == .nothingToDo)
+      #expect(try await bench.client.verify(bench.run).ok)
+    }
+  }
+
+  @Test func withoutRetentionTheRunGoesAndTheRecordOnlyAsPublished() async throws {
+    try await Self.bench(retain: false) { bench in
+      try FileManager.default.removeItem(atPath: bench.run + "/sub/scratch.tmp")
+      #expect(try await bench.clean().result == .cleaned)
+      #expect(!bench.lab.exists(bench.run))
+      #expect(try await bench.clean().result == .nothingToDo)
+    }
+    try await Self.bench(retain: false) { bench in
+      // An override made since is nowhere but in this record.
+      _ = try await bench.client.addOverride(bench.run, problemClass: .emptyRun, reason: "only here")
+      #expect(try await bench.clean().result == .cleaned)
+      #expect(!bench.lab.exists(bench.run + "/data.fcs"))
+      #expect(bench.lab.exists(bench.run + "/.exlab-wizard/creation.json") && bench.lab.exists(bench.run + "/.exlab-wizard/deletion.json"))
+    }
+  }
+
+  @Test func aFlippedByteOnTheNASKeepsTheLocalCopy() async throws {
+    try await Self.bench { bench in
+      try bench.lab.flip(bench.lab.remote(bench.run) + "/data.fcs")
+      #expect(try await bench.unmet(dryRun: true) == [.nasCopyProven])
+      let outcome = try await bench.clean()
+      #expect(outcome.result == .kept && outcome.error?.kind == .remoteCorrupted && outcome.state == .failed)
+      #expect(bench.lab.exists(bench.run + "/data.fcs"))
+      #expect(try await bench.client.problems().map(\.problemClass) == ["remote_corrupted"])
+      try await bench.expectKept([.state, .nasCopyProven])
+    }
+    try await Self.bench { bench in
+      try bench.lab.flip(bench.lab.remote(bench.run) + "/.exlab-wizard/checksums.sha256")
+      try await bench.expectKept([.nasCopyProven, .nasManifestIntact])
+    }
+  }
+
+  @Test func aNASThatDoesNotAnswerKeepsTheLocalCopy() async throws {
+    try await Self.bench { bench in
+      let server = bench.lab.server
+      try await server.stop()
+      try await bench.expectKept([.nasReachable, .nasCopyProven, .nasManifestIntact])
+      #expect(try await bench.client.problems().map(\.problemClass).contains("destination_unreachable"))
+    }
+  }
+
+  @Test func aRecordThatCannotBeReadStopsTheDeletion() async throws {
+    try await Self.bench { bench in
+      try bench.lab.write(Array("{\"validation_overrides\": [".utf8), to: bench.run + "/.exlab-wizard/creation.json")
+      try await bench.expectKept([.recordReadable, .gateOpen, .noRevocation])
+      try FileManager.default.removeItem(atPath: bench.run + "/.exlab-wizard/creation.json")
+      try await bench.expectKept([.recordReadable, .noRevocation])
+    }
+  }
+
+  @Test func anOverrideTakenBackAtAnyTimeStopsTheDeletion() async throws {
+    try await Self.bench(override: true) { bench in
+      let id = try await bench.client.overrides(of: bench.run).first?.id ?? ""
+      _ = try await bench.client.revokeOverride(bench.run, id: id, reason: "wrong sample")
+      try await bench.expectKept([.gateOpen, .noRevocation])
+      // Another override opens the gate again; that the one which let the run through was taken back stays.
+      _ = try await bench.client.addOverride(bench.run, problemClass: .unresolvedPlaceholderToken, reason: "again")
+      bench.clock.advance(seconds: 3 * Self.day)
+      try await bench.expectKept([.noRevocation])
+      bench.clock.advance(seconds: 3 * Self.day)
+      try await bench.expectKept([.noRevocation])
+    }
+  }
+
+  @Test func aNewOrChangedOrMissingFileStopsTheDeletion() async throws {
+    try await Self.bench { bench in
+      try bench.lab.write([1], to: bench.run + "/late.dat")
+      try await bench.expectKept([.nothingUnknown])
+      try FileManager.default.removeItem(atPath: bench.run + "/late.dat")
+      try FileManager.default.removeItem(atPath: bench.run + "/sub/notes.txt")
+      try await bench.expectKept([.nothingMissing])
+      #expect(try await bench.state == .job(.cleanupEligible))
+      #expect(try await bench.client.problems().map(\.problemClass) == ["cleanup_kept"])
+    }
+    try await Self.bench { bench in
+      try bench.lab.flip(bench.run + "/data.fcs")
+      let unmet = try await bench.unmet()
+      #expect(unmet.contains(.localUnchanged) && unmet.contains(.gateOpen))
+      #expect(bench.lab.exists(bench.run + "/sub/notes.txt"))
+    }
+  }
+
+  @Test func aClockSetForwardDeletesNothing() async throws {
+    try await Self.bench(due: false) { bench in
+      bench.clock.advance(seconds: 2 * Self.day)
+      #expect(try await bench.unmet() == [.age])
+      bench.clock.setWall(bench.clock.wallSeconds + 3_650 * Self.day)
+      try await bench.expectKept([.age, .clock])
+      // That look was a verification of its own: the clock is measured from it, the age still in time that was witnessed.
+      bench.clock.advance(seconds: 7_200)
+      try await bench.expectKept([.age])
+      bench.clock.advance(seconds: Self.day)
+      #expect(try await bench.clean().result == .cleaned)
+    }
+  }
+
+  @Test func timeThatTheMachineWasSwitchedOffDoesNotCount() async throws {
+    try await Self.bench(due: false) { bench in
+      bench.clock.advance(seconds: 2 * Self.day)
+      #expect(try await bench.unmet() == [.age])
+      bench.clock.restart(after: 30 * Self.day)
+      try await bench.expectKept([.age])
+      bench.clock.advance(seconds: Self.day)
+      #expect(try await bench.clean().result == .cleaned)
+    }
+  }
+
+  @Test func aCrashInTheMiddleIsGoneOnFrom() async throws {
+    for retain in [true, false] {
+      try await Self.bench(retain: retain) { bench in
+        let failed = try await bench.client.cleanup(runs: [bench.run]) { (moment, path) throws(SyncFailure) in
+          if moment == .setAside, path.description == "link" { throw SyncFailure(.local, "the test pulled the plug", hint: "None.") }
+        }.runs.first
+        #expect(failed?.error?.message == "the test pulled the plug" && failed?.state == .cleanupEligible)
+        #expect(!bench.lab.exists(bench.run + "/data.fcs") && bench.lab.exists(bench.run + "/sub/notes.txt"))
+        #expect(try bench.lab.json(bench.run + "/.exlab-wizard/deletion.json")["progress"] as? String == "started")
+        // A file that comes now is still safe.
+        try bench.lab.write([7], to: bench.run + "/late.dat")
+        #expect(try await bench.unmet() == [.nothingUnknown])
+        try FileManager.default.removeItem(atPath: bench.run + "/late.dat")
+        let outcome = try await bench.clean()
+        #expect(outcome.result == .cleaned && outcome.certificate?.removed == 3, "\(outcome)")
+        #expect(!bench.lab.exists(bench.run + "/sub/notes.txt") && bench.lab.exists(bench.run + "/sub/scratch.tmp"))
+      }
+    }
+  }
+
+  /// What is added while the removal goes on is left, and the run is not called cleaned.
+  @Test func aFileAddedDuringTheRemovalSurvivesAndTheStateStays() async throws {
+    try await Self.bench { bench in
+      let run = bench.run
+      let outcome = try await bench.client.cleanup(runs: [run]) { (moment, path) throws(SyncFailure) in
+        if moment == .examined, path.description == "sub/notes.txt" {
+          _ = FileManager.default.createFile(atPath: run + "/sub/late.dat", contents: Data([9]))
+        }
+      }.runs.first
+      #expect(outcome?.result == .partial && outcome?.state == .cleanupEligible)
+      #expect(outcome?.kept.map(\.path) == ["sub/late.dat"])
+      #expect(bench.lab.exists(run + "/sub/late.dat"))
+      #expect(try bench.lab.json(run + "/.exlab-wizard/deletion.json")["progress"] as? String == "partial")
+      #expect(try await bench.client.problems().map(\.problemClass) == ["cleanup_kept"])
+    }
+  }
+
+  @Test func onlyOneCleansAtATime() async throws {
+    try await Self.bench { bench in
+      let other = NASSyncClient(configuration: bench.lab.configuration, clock: bench.clock)
+      let (run, client) = (bench.run, bench.client)
+      let (waiting, reached) = AsyncStream<Void>.makeStream()
+      let gate = DispatchSemaphore(value: 0)
+      let first = Task {
+        try await client.cleanup(runs: [run]) { (moment, path) throws(SyncFailure) in
+          guard moment == .before, path.description == "data.fcs" else { return }
+          reached.yield()
+          gate.wait()
+        }
+      }
+      for await _ in waiting { break }
+      let second = try await other.cleanup(runs: [run])
+      // Looking is free.
+      let dry = try await other.cleanup(runs: [run], dryRun: true)
+      gate.signal()
+      let report = try await first.value
+      #expect(second.elsewhere && second.runs.isEmpty)
+      #expect(dry.runs.first?.result == .wouldClean)
+      #expect(report.runs.first?.result == .cleaned)
+      await other.close()
+    }
+  }
+
+  @Test func withoutANameItNeedsToBeEnabled() async throws {
+    try await Self.bench { bench in
+      await #expect { try await bench.client.cleanup() } throws: { ($0 as? SyncFailure)?.kind == .misconfigured }
+      let dry = try await bench.client.cleanup(dryRun: true)
+      #expect(dry.runs.map(\.result) == [.wouldClean])
+      var enabled = bench.lab.configuration
+      enabled.cleanup.enabled = true
+      let other = NASSyncClient(configuration: enabled, clock: bench.clock)
+      #expect(try await other.cleanup().runs.map(\.result) == [.cleaned])
+      #expect(try await other.cleanup().runs.isEmpty)
+      await other.close()
+    }
+  }
+}
+
+/// The machine's clocks, moved on by as much as a test says: days pass at once, and what waits for the network waits as always.
+final class ShiftedClock: SyncClock {
+  private struct Shift {
+    var wall: Double = 0
+    var uptime: Double = 0
+    var boot = "first"
+  }
+  private let base = SystemClock()
+  private let shift = Mutex(Shift())
+
+  var wallSeconds: Double { base.wallSeconds + shift.withLock { $0.wall } }
+  var monotonicNanoseconds: UInt64 { base.monotonicNanoseconds }
+
+  var reading: ClockReading {
+    let shift = shift.withLock { $0 }
+    return ClockReading(
+      wall: base.wallSeconds + shift.wall, boot: shift.boot, uptime: Double(base.monotonicNanoseconds) / 1e9 + shift.uptime)
+  }
+
+  func sleep(untilMonotonic deadline: UInt64) async throws(CancellationError) { try await base.sleep(untilMonotonic: deadline) }
+
+  /// Time passes.
+  func advance(seconds: Double) {
+    shift.withLock {
+      $0.wall += seconds
+      $0.uptime += seconds
+    }
+  }
+
+  /// Somebody sets the clock on the wall.
+  func setWall(_ seconds: Double) {
+    let now = wallSeconds
+    shift.withLock { $0.wall += seconds - now }
+  }
+
+  /// The machine was off for so long and has been running for a minute.
+  func restart(after seconds: Double) {
+    let now = Double(base.monotonicNanoseconds) / 1e9
+    shift.withLock {
+      $0.wall += seconds + 60
+      $0.uptime = 60 - now
+      $0.boot = "second"
+    }
+  }
+}
