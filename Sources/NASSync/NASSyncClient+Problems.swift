@@ -145,6 +145,7 @@ extension NASSyncClient {
       DestinationProbe.Line(
         name: "local_root", grade: there ? .good : .bad,
         detail: there ? "\(profile.localRoot) is there" : "\(profile.localRoot) is no folder on this workstation; correct local_root"))
+    lines += validatorLines()
     do throws(TransportError) {
       let probe = try await route.pool.driver.probe()
       lines += probe.lines
@@ -157,6 +158,19 @@ extension NASSyncClient {
     return CheckReport(
       equipmentID: profile.id, label: profile.label, address: route.pool.driver.address, ok: !lines.contains { $0.grade == .bad },
       lines: lines, error: failure)
+  }
+
+  /// Whether the lab's own programs can be started. They are not: without a run there is nothing to ask them.
+  private func validatorLines() -> [DestinationProbe.Line] {
+    programs.map { program in
+      do throws(ValidatorFailure) {
+        return DestinationProbe.Line(name: "validator", grade: .good, detail: "the validator \(try program.locate()) can be started")
+      } catch {
+        return DestinationProbe.Line(
+          name: "validator", grade: .bad,
+          detail: "the validator \(program.name) \(error.reason). \(error.hint) Until then it blocks every run")
+      }
+    }
   }
 
   private func grade(_ probe: DestinationProbe) -> [DestinationProbe.Line] {

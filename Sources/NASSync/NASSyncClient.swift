@@ -25,6 +25,8 @@ public actor NASSyncClient {
   let hub = EventHub()
   let readers: ReaderThreads
   let gateKeeper: GateKeeper
+  /// The lab's own programs that the gate asks.
+  let programs: [ExternalValidator]
   private var openedQueue: SyncQueue?
   private var routes: [String: RunnerEnvironment.Route] = [:]
   private var scheduler: BandwidthScheduler?
@@ -43,7 +45,7 @@ public actor NASSyncClient {
   /// Nothing is opened and nothing connects yet.
   /// - Parameters:
   ///   - configuration: Loaded from files, or built in code.
-  ///   - validator: Replaces the built-in gate rules.
+  ///   - validator: Replaces the built-in gate rules. The programs of `gate.validators` are asked after it in either case.
   ///   - clock: Replaces the machine's clocks.
   ///   - driver: Gives a transport driver of one's own for an instrument; nil takes the one its profile names.
   public init(
@@ -55,12 +57,15 @@ public actor NASSyncClient {
     registry = DriverRegistry(custom: driver, clock: clock)
     let readers = ReaderThreads(count: 2)
     self.readers = readers
+    programs = configuration.gate.validators.map { ExternalValidator(command: $0.command, timeout: $0.timeout) }
+    let asked: any RunValidator = programs.isEmpty ? validator : CompositeValidator([validator] + programs)
     gateKeeper = GateKeeper(
-      gate: PreSyncGate(validator: validator),
+      gate: PreSyncGate(validator: asked),
       content: ContentScanSettings(
         extensions: configuration.gate.contentScanExtensions, maxBytes: UInt64(max(0, configuration.gate.contentScanMaxMiB)) << 20),
       clock: clock, metadataFolder: configuration.metadataFolder, threads: readers,
-      rules: validator is BuiltInValidator ? FindingClass.builtIn.map(\.rawValue) : [String(describing: type(of: validator))])
+      rules: (validator is BuiltInValidator ? FindingClass.builtIn.map(\.rawValue) : [String(describing: type(of: validator))])
+        + programs.map { "validator \($0.name)" })
   }
 
   /// What happens, from now on. Each call gives a stream of its own, which ends when the client is closed.
@@ -188,7 +193,7 @@ public actor NASSyncClient {
   }
 
   static let workerName = "\(identity.host):\(ProcessInfo.processInfo.processIdentifier)"
-  static let identity = SenderIdentity(host: hostName(), user: ProcessInfo.processInfo.userName, version: version)
+  static let identity = SenderIdentity(host: hostName(), user: OperatorName.current, version: version)
 
   /// The kernel's own answer: Foundation's may ask a name server, and hang.
   private static func hostName() -> String {

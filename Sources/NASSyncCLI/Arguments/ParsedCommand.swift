@@ -44,10 +44,11 @@ package enum Command: Hashable, Sendable {
   case verify(RunSelection, localOnly: Bool)
   case problems
   case retry(RunSelection)
-  case overrideAdd(run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?)
-  case overrideRevoke(run: String, id: String, reason: String)
-  case overrideList(run: String)
-  case history(run: String)
+  case overrideAdd(
+    run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?, equipment: String? = nil)
+  case overrideRevoke(run: String, id: String, reason: String, equipment: String? = nil)
+  case overrideList(run: String, equipment: String? = nil)
+  case history(run: String, equipment: String? = nil)
   case completion(CompletionShell)
   /// The text to print on standard output.
   case help(String)
