@@ -57,9 +57,9 @@ import Testing
   /// Who did it is the system's word, whatever the environment says; a run that lies elsewhere needs its instrument's name.
   @Test func theOperatorAndTheInstrument() async throws {
     try await Workstation.with { lab in
-      try lab.folder.write(Workstation.record, to: "elsewhere/Run_1/.exlab-wizard/creation.json")
-      try lab.folder.write([1], to: "elsewhere/Run_1/CON")
-      let run = lab.folder.path + "/elsewhere/Run_1"
+      try lab.folder.write(Workstation.record, to: "lab/elsewhere/Run_1/.exlab-wizard/creation.json")
+      try lab.folder.write([1], to: "lab/elsewhere/Run_1/CON")
+      let run = lab.folder.path + "/lab/elsewhere/Run_1"
       let words = [try Workstation.program(), "--config", lab.folder.path + "/nassync.yaml", "--json", "override", "add", run]
       let rest = ["--class", "reserved_filesystem_name", "--reason", "r"]
       #expect(try await lab.run(words + rest).status == 2)
