@@ -18,7 +18,7 @@ public struct BuiltInValidator: RunValidator {
     TemplateRemnantRule.jinjaMarker,
     IllegalCharacterRule(), ReservedNameRule(), PathLengthRule(), CaseCollisionRule(), NormalizationCollisionRule(), SymlinkEscapeRule(),
     SpecialFileRule(), UnreadableFileRule(), ChangedAfterSyncRule(), OrphanRule(), RequiredFieldRule(), FrontMatterRule(),
-    EmptyFileRule(), UnknownOverrideRule(),
+    EmptyFileRule(), UnknownOverrideRule(), OverrideLedgerRule(),
   ]
 
   /// Runs every rule on a thread of its own. Never throws: what cannot be read is a finding.

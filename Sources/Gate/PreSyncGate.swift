@@ -12,24 +12,27 @@ package struct PreSyncGate: Sendable {
     do {
       findings = try await validator.findings(for: snapshot, at: location, context: context)
     } catch {
-      findings = [
-        Finding(
-          .validatorFailed, .hard, path: nil, detail: "the check of this run did not finish: \(displayText(String(describing: error)))",
-          hint: "Nothing is known about the run, so it waits. Mend the validator and check again.")
-      ]
+      findings = [Self.unfinished(error)]
     }
-    let active = activeOverrides(snapshot, now: context.now, adding: &findings)
-    return Self.verdict(findings, active: active)
+    let entries = usableOverrides(snapshot, adding: &findings)
+    return Self.verdict(findings, entries: entries, now: context.now)
   }
 
-  /// The overrides that count now. A record that cannot be read in full gives none, and closes the gate whatever the validator said.
-  private func activeOverrides(_ snapshot: RunSnapshot, now: Double, adding findings: inout [Finding]) -> [Override] {
+  /// What stands for the findings of a validator that gave none.
+  static func unfinished(_ error: any Error) -> Finding {
+    Finding(
+      .validatorFailed, .hard, path: nil, detail: "the check of this run did not finish: \(displayText(String(describing: error)))",
+      hint: "Nothing is known about the run, so it waits. Mend the validator and check again.")
+  }
+
+  /// The record's entries. A record that cannot be read in full gives none, and closes the gate whatever the validator said.
+  private func usableOverrides(_ snapshot: RunSnapshot, adding findings: inout [Finding]) -> [OverrideEntry] {
     let problems: [String]
     switch GateSubject.readRecord(of: snapshot) {
     case .none: return []
     case .unreadable(let reason): problems = [reason]
     case .readable(let record):
-      if record.overrideProblems.isEmpty { return Overrides.active(record.overrides, now: now) }
+      if record.overrideProblems.isEmpty { return record.overrides }
       problems = record.overrideProblems
     }
     if !findings.contains(where: { $0.problemClass == .malformedRecord && $0.tier == .hard }) {
@@ -38,7 +41,8 @@ package struct PreSyncGate: Sendable {
     return []
   }
 
-  private static func verdict(_ findings: [Finding], active: [Override]) -> GateVerdict {
+  private static func verdict(_ findings: [Finding], entries: [OverrideEntry], now: Double) -> GateVerdict {
+    let active = Overrides.active(entries, now: now)
     // A little more than a validator's own report holds, so that its closing findings are not summed up a second time.
     let limit = FindingReport.totalLimit + 100
     var blocking = FindingReport(limit: limit)
@@ -54,7 +58,7 @@ package struct PreSyncGate: Sendable {
           overridden.append(GateVerdict.Overridden(finding: finding, overrideID: entry.id))
         }
       } else {
-        blocking.add(finding)
+        blocking.add(Overrides.lapse(finding, in: entries, now: now).map { finding.adding("; \($0)") } ?? finding)
       }
     }
     let usedOverrides = active.filter { used.contains(Array($0.id.utf8)) }.map {
@@ -64,5 +68,12 @@ package struct PreSyncGate: Sendable {
     }
     return GateVerdict(
       blocking: blocking.findings, informing: informing.findings, overridden: overridden, activeOverrides: usedOverrides)
+  }
+}
+
+extension Finding {
+  /// The same with more to its detail.
+  fileprivate func adding(_ text: String) -> Finding {
+    Finding(problemClass, tier, path: path, detail: detail + text, location: location, hint: hint, validator: validator)
   }
 }

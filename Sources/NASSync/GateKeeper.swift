@@ -18,7 +18,13 @@ struct GateKeeper: Sendable {
   /// A verdict on a run.
   struct Decision: Sendable {
     let verdict: GateVerdict
+    /// A check was stopped because the caller was, so the verdict says nothing of the run.
+    var isInterrupted = false
   }
+
+  /// What an interrupted check is to its caller.
+  static let interrupted = SyncFailure(
+    .interrupted, "the check of the run was interrupted", hint: "It is checked again when the work goes on.")
 
   /// - Parameter published: What earlier generations put on the NAS.
   func evaluate(
@@ -34,7 +40,10 @@ struct GateKeeper: Sendable {
         let folder = try RunFolder(root: location.root)
         return try LocalDigest.compute(path, in: folder)
       })
-    return Decision(verdict: await gate.evaluate(snapshot: snapshot, location: location, context: context))
+    let verdict = await gate.evaluate(snapshot: snapshot, location: location, context: context)
+    return Decision(
+      verdict: verdict,
+      isInterrupted: Task.isCancelled && verdict.blocking.contains { $0.problemClass == .validatorFailed })
   }
 
   /// The record with `sync_status: "synced"`, as it travels; nil for a run without a record.

@@ -219,6 +219,7 @@ extension JobRunner {
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
     let decision = await environment.gate.evaluate(
       snapshot, at: location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
+    if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     let text = manifest.encoded
     guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
     let receipt = Receipt(

@@ -62,6 +62,7 @@ struct JobRunner: Sendable {
     let snapshot = try await scan(job)
     let decision = await environment.gate.evaluate(
       snapshot, at: location, published: try await publishedComponents(of: job), limits: route.limits)
+    if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     guard decision.verdict.isOpen else {
       throw StepFailure(Self.blocked(job, decision.verdict), findings: decision.verdict.blocking)
     }

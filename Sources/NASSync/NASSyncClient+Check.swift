@@ -57,6 +57,7 @@ extension NASSyncClient {
       DestinationProbe.Line(
         name: "local_root", grade: there ? .good : .bad,
         detail: there ? "\(profile.localRoot) is there" : "\(profile.localRoot) is no folder on this workstation; correct local_root"))
+    lines += validatorLines()
     do throws(TransportError) {
       let probe = try await route.pool.driver.probe()
       lines += probe.lines
@@ -110,6 +111,19 @@ extension NASSyncClient {
       return lines.map { DestinationProbe.Line(name: $0.name, grade: $0.grade, detail: "as found \(age): \($0.detail)") }
     } catch {
       return [DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found earlier cannot be read: \(error.message)")]
+    }
+  }
+
+  /// Whether the lab's own programs can be started. They are not: without a run there is nothing to ask them.
+  private func validatorLines() -> [DestinationProbe.Line] {
+    programs.map { program in
+      do throws(ValidatorFailure) {
+        return DestinationProbe.Line(name: "validator", grade: .good, detail: "the validator \(try program.locate()) can be started")
+      } catch {
+        return DestinationProbe.Line(
+          name: "validator", grade: .bad,
+          detail: "the validator \(program.name) \(error.reason). \(error.hint) Until then it blocks every run")
+      }
     }
   }
 

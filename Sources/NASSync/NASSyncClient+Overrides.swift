@@ -59,6 +59,7 @@ extension NASSyncClient {
       problemClass: problemClass, operatorName: Self.identity.user, recordedAt: now, expiresAt: expiresAt?.timeIntervalSince1970,
       reason: reason, path: path)
     try await editRecord(location) { (store) throws(RecordError) in try store.appendOverride(entry) }
+    await noteOverride(entry.id, of: location)
     return try await overrideStatus(entry.id, location)
   }
 
@@ -73,6 +74,7 @@ extension NASSyncClient {
     }
     let entry = Revocation(revokes: id, operatorName: Self.identity.user, recordedAt: clock.wallSeconds, reason: reason)
     try await editRecord(location) { (store) throws(RecordError) in try store.appendRevocation(entry) }
+    await noteOverride(entry.id, of: location)
     return try await overrideStatus(id, location)
   }
 

@@ -29,7 +29,9 @@ extension NASSyncClient {
       return Self.handle(latest, unchanged: true)
     }
     let published = try await queue.publishedComponents(ofRun: location.root)
-    let verdict = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits).verdict
+    let decision = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits)
+    if decision.isInterrupted { throw GateKeeper.interrupted }
+    let verdict = decision.verdict
     guard verdict.isOpen else {
       try await queue.recordBlocked(
         runPath: location.root, equipmentID: location.equipment, findings: Self.encode(verdict.blocking))
@@ -119,6 +121,7 @@ extension NASSyncClient {
     try await loadFacts()
     let route = route(for: profile)
     let decision = await gateKeeper.evaluate(snapshot, at: location, published: published, limits: route.limits)
+    if decision.isInterrupted { throw GateKeeper.interrupted }
     return GateReport(
       runPath: location.root, equipmentID: location.equipment, files: snapshot.files.count, bytes: snapshot.totalBytes,
       excluded: snapshot.excluded.map(\.description), destination: GateReport.Destination(route), verdict: decision.verdict)
@@ -195,12 +198,17 @@ extension NASSyncClient {
     return moved
   }
 
-  /// Every transition, attempt and verification of a run, in order; its overrides among them by time.
+  /// Every transition, attempt and verification of a run, in order; its overrides among them by time. Last, where there are any, what is to
+  /// be said of their ledger now: one line `HistoryEntry.ledgerWhole`, or a line `HistoryEntry.ledgerBroken` for each fault.
   public func history(of path: String, equipment: String? = nil) async throws(SyncFailure) -> [HistoryEntry] {
     let (location, _) = try await locate(path, equipment: equipment, mayBeGone: true)
     var entries = try await queueIfPresent()?.history(ofRun: location.root).map(HistoryEntry.init) ?? []
+    // The record's own entries say the same with all there is to it.
+    let noted = entries.filter { $0.event == Self.overrideNote }.map(\.detail)
+    entries.removeAll { $0.event == Self.overrideNote }
     entries += await overrideHistory(of: location)
-    return entries.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
+    let sorted = entries.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
+    return sorted + (await ledgerVerdict(of: location, noted: noted))
   }
 
   func warn(_ problem: String?, run: String) {

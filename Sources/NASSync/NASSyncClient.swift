@@ -28,6 +28,8 @@ public actor NASSyncClient {
   let readers: ReaderThreads
   let validator: any RunValidator
   var gateKeeper: GateKeeper
+  /// The lab's own programs that the gate asks.
+  var programs: [ExternalValidator] { Self.programs(configuration) }
   private var openedQueue: SyncQueue?
   var routes: [String: RunnerEnvironment.Route] = [:]
   /// Destinations that the configuration no longer leads to, while somebody may still be using them.
@@ -50,7 +52,7 @@ public actor NASSyncClient {
   /// Nothing is opened and nothing connects yet.
   /// - Parameters:
   ///   - configuration: Loaded from files, or built in code.
-  ///   - validator: Replaces the built-in gate rules.
+  ///   - validator: Replaces the built-in gate rules. The programs of `gate.validators` are asked after it in either case.
   ///   - clock: Replaces the machine's clocks.
   ///   - driver: Gives a transport driver of one's own for an instrument; nil takes the one its profile names.
   public init(
@@ -66,15 +68,21 @@ public actor NASSyncClient {
     gateKeeper = Self.gateKeeper(configuration, validator: validator, clock: clock, readers: readers)
   }
 
+  private static func programs(_ configuration: ServiceConfiguration) -> [ExternalValidator] {
+    configuration.gate.validators.map { ExternalValidator(command: $0.command, timeout: $0.timeout) }
+  }
+
   static func gateKeeper(
     _ configuration: ServiceConfiguration, validator: any RunValidator, clock: any SyncClock, readers: ReaderThreads
   ) -> GateKeeper {
-    GateKeeper(
-      gate: PreSyncGate(validator: validator),
+    let programs = programs(configuration)
+    return GateKeeper(
+      gate: PreSyncGate(validator: programs.isEmpty ? validator : CompositeValidator([validator] + programs)),
       content: ContentScanSettings(
         extensions: configuration.gate.contentScanExtensions, maxBytes: UInt64(max(0, configuration.gate.contentScanMaxMiB)) << 20),
       clock: clock, metadataFolder: configuration.metadataFolder, threads: readers,
-      rules: validator is BuiltInValidator ? FindingClass.builtIn.map(\.rawValue) : [String(describing: type(of: validator))])
+      rules: (validator is BuiltInValidator ? FindingClass.builtIn.map(\.rawValue) : [String(describing: type(of: validator))])
+        + programs.map { "validator \($0.name)" })
   }
 
   /// What happens, from now on. Each call gives a stream of its own, which ends when the client is closed.
@@ -216,7 +224,7 @@ public actor NASSyncClient {
   }
 
   static let workerName = "\(identity.host):\(ProcessInfo.processInfo.processIdentifier)"
-  static let identity = SenderIdentity(host: hostName(), user: ProcessInfo.processInfo.userName, version: version)
+  static let identity = SenderIdentity(host: hostName(), user: OperatorName.current, version: version)
 
   /// The kernel's own answer: Foundation's may ask a name server, and hang.
   private static func hostName() -> String {

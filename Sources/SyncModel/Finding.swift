@@ -50,12 +50,15 @@ public struct FindingClass: RawRepresentable, Hashable, Sendable, Codable, Custo
   public static let emptyFile = FindingClass("empty_file")
   /// A revocation of an override that the record does not have.
   public static let unknownOverride = FindingClass("unknown_override")
+  /// An entry of the override ledger that does not follow from the one before it.
+  public static let overrideLedgerBroken = FindingClass("override_ledger_broken")
 
   /// Every class that the built-in rules know.
   public static let builtIn: [FindingClass] = [
     .unresolvedPlaceholderToken, .leftoverJinjaMarker, .illegalFilesystemCharacter, .reservedFilesystemName, .modePrefixMismatch,
     .nameNotUTF8, .pathTooLong, .caseCollision, .normalizationCollision, .symlinkEscapesRun, .specialFile, .unreadableFile,
     .malformedRecord, .emptyRun, .changedAfterSync, .orphan, .missingRequiredField, .malformedYAMLFrontMatter, .emptyFile, .unknownOverride,
+    .overrideLedgerBroken,
   ]
 
   /// Classes that no override lets through: the gate could not know what it lets through, or there would be nothing to send and to prove.
@@ -90,10 +93,13 @@ public struct Finding: Hashable, Sendable, Codable {
   public let location: String?
   /// What a lab operator does next.
   public let hint: String
+  /// The lab's own program that said it; nil for the built-in rules.
+  public let validator: String?
 
   /// Takes the values as they are.
   public init(
-    _ problemClass: FindingClass, _ tier: Tier, path: String?, detail: String, location: String? = nil, hint: String
+    _ problemClass: FindingClass, _ tier: Tier, path: String?, detail: String, location: String? = nil, hint: String,
+    validator: String? = nil
   ) {
     self.problemClass = problemClass
     self.tier = tier
@@ -101,10 +107,11 @@ public struct Finding: Hashable, Sendable, Codable {
     self.detail = detail
     self.location = location
     self.hint = hint
+    self.validator = validator
   }
 
   private enum CodingKeys: String, CodingKey {
     case problemClass = "problem_class"
-    case tier, path, detail, location, hint
+    case tier, path, detail, location, hint, validator
   }
 }

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 
 /// Processes by id, as `/proc` shows them.
-enum ProcessTree {
+package enum ProcessTree {
   /// All descendants of a process, parents before children, without itself.
   static func descendants(of root: pid_t) -> [pid_t] {
     var children: [pid_t: [pid_t]] = [:]
@@ -22,7 +22,7 @@ enum ProcessTree {
   }
 
   /// Whether the process still runs (a zombie does not).
-  static func isAlive(_ pid: pid_t) -> Bool {
+  package static func isAlive(_ pid: pid_t) -> Bool {
     guard let state = fields(of: pid)?.first else { return false }
     return state != "Z" && state != "X"
   }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,6 +73,35 @@ int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from) {
 }
 int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
   return posix_spawn_file_actions_addchdir_np(actions, path);
+}
+int clinux_pipe(int ends[2]) {
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+  for (int i = 0; i < 2; i++) {
+    if (ends[i] > 2) continue;
+    int moved = fcntl(ends[i], F_DUPFD_CLOEXEC, 3);
+    if (moved < 0) {
+      int code = errno;
+      close(ends[0]);
+      close(ends[1]);
+      errno = code;
+      return -1;
+    }
+    close(ends[i]);
+    ends[i] = moved;
+  }
+  return 0;
+}
+int clinux_unread(int fd) {
+  int count = 0;
+  return ioctl(fd, FIONREAD, &count) < 0 ? -1 : count;
+}
+int clinux_pidfd(pid_t pid) {
+#ifdef SYS_pidfd_open
+  return (int)syscall(SYS_pidfd_open, pid, 0);
+#else
+  errno = ENOSYS;
+  return -1;
+#endif
 }
 int clinux_o_path(void) { return O_PATH; }
 int clinux_o_tmpfile(void) { return O_TMPFILE; }

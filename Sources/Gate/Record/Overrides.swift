@@ -26,6 +26,19 @@ package enum Overrides {
     }
   }
 
+  /// Why a finding that an override of the record once let pass is not let pass any more, as the rest of a sentence; nil where none was.
+  /// - Parameter now: Seconds since 1970.
+  package static func lapse(_ finding: Finding, in entries: [OverrideEntry], now: Double) -> String? {
+    let revocations = Dictionary(revocations(entries).map { (Array($0.revokes.utf8), $0) }) { first, _ in first }
+    guard let entry = overrides(entries).last(where: { match(finding, in: [$0]) != nil }) else { return nil }
+    if let revocation = revocations[Array(entry.id.utf8)] {
+      return "the override \(displayText(entry.id)) was revoked by \(displayText(revocation.operatorName)) at "
+        + "\(displayText(revocation.recordedAt))"
+    }
+    guard let expiresAt = entry.expiresAt, (entry.expiry ?? 0) <= now else { return nil }
+    return "the override \(displayText(entry.id)) expired at \(displayText(expiresAt))"
+  }
+
   /// Revocations whose override is not in the record.
   package static func unknownRevocations(_ entries: [OverrideEntry]) -> [Revocation] {
     let known = Set(overrides(entries).map { Array($0.id.utf8) })

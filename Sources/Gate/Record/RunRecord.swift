@@ -108,9 +108,13 @@ package struct RunRecord: Sendable {
   /// The record with one more entry in `validation_overrides`; everything else byte for byte the same.
   package func appending(_ entry: OverrideEntry) throws(RecordError) -> RunRecord {
     var edited = document
-    do { try edited.append(entry.members, toArray: "validation_overrides") } catch { throw .malformed(error.description) }
+    let chain = (key: OverrideLedger.key, json: JSONDocument.quoted(OverrideLedger.next(in: document)))
+    do { try edited.append(entry.members + [chain], toArray: "validation_overrides") } catch { throw .malformed(error.description) }
     return try RunRecord(edited)
   }
+
+  /// The chain through the entries of `validation_overrides`.
+  package var ledger: OverrideLedger { OverrideLedger(document) }
 
   /// What `appendOverride` starts from where a run has no record.
   static let minimal = Array("{\n  \"schema_version\": \"1.8\"\n}\n".utf8)

@@ -202,11 +202,13 @@ extension Arguments {
     case .overrideAdd:
       return .overrideAdd(
         run: try operand(0), problemClass: try problemClass(values, spec), reason: try reason(), path: try pathInRun(values, spec),
-        expires: try expiry(values, spec))
-    case .overrideRevoke: return .overrideRevoke(run: try operand(0), id: try operand(1), reason: try reason())
-    case .overrideList: return .overrideList(run: try operand(0))
+        expires: try expiry(values, spec), equipment: try equipment(values, spec))
+    case .overrideRevoke:
+      return .overrideRevoke(
+        run: try operand(0), id: try operand(1), reason: try reason(), equipment: try equipment(values, spec))
+    case .overrideList: return .overrideList(run: try operand(0), equipment: try equipment(values, spec))
     case .cleanup: return .cleanup(runs: operands, dryRun: scanned.flags.contains(.dryRun))
-    case .history: return .history(run: try operand(0))
+    case .history: return .history(run: try operand(0), equipment: try equipment(values, spec))
     case .restore:
       return .restore(run: try operand(0), destination: try operand(1), equipment: try equipment(values, spec))
     case .completion:

@@ -91,7 +91,7 @@ enum CommandTable {
         operands: [.several("RUN", .folder, minimum: 0)], options: [OptionSpec(.allFailed, "every run that failed")])
     case .overrideAdd:
       CommandSpec(
-        name, usage: "RUN --class C --reason R [--path P] [--expires T]", "let one class of finding pass in one run",
+        name, usage: "RUN --class C --reason R [--path P] [--expires T] [--equipment ID]", "let one class of finding pass in one run",
         details: "Appends an override to the run's record, with your name and the time. T is a date (2026-12-31), a moment "
           + "(2026-12-31T18:00Z) or a span from now (12h, 30d, 8w).",
         operands: [.one("RUN", .folder)],
@@ -101,18 +101,22 @@ enum CommandTable {
           OptionSpec(.reason, ("R", .text), required: true, "why, for whoever reads the record later"),
           OptionSpec(.path, ("P", .text), "only for this path inside the run"),
           OptionSpec(.expires, ("T", .text), "until then; for ever unless said"),
+          equipment("the instrument, where the path does not say"),
         ])
     case .overrideRevoke:
       CommandSpec(
-        name, usage: "RUN ID --reason R", "take an override back",
+        name, usage: "RUN ID --reason R [--equipment ID]", "take an override back",
         details: "Appends a revocation to the run's record; the override stays there to be read.",
         operands: [.one("RUN", .folder), .one("ID", .text)],
-        options: [OptionSpec(.reason, ("R", .text), required: true, "why, for whoever reads the record later")])
+        options: [
+          OptionSpec(.reason, ("R", .text), required: true, "why, for whoever reads the record later"),
+          equipment("the instrument, where the path does not say"),
+        ])
     case .overrideList:
       CommandSpec(
-        name, usage: "RUN", "the overrides of a run, also past ones",
+        name, usage: "RUN [--equipment ID]", "the overrides of a run, also past ones",
         details: "Shows each with its id, whether it is in force, and why not.",
-        operands: [.one("RUN", .folder)])
+        operands: [.one("RUN", .folder)], options: [equipment("the instrument, where the path does not say")])
     case .cleanup:
       CommandSpec(
         name, usage: "[RUN…] [--dry-run]", "remove local copies whose NAS copy is proven",
@@ -127,8 +131,10 @@ enum CommandTable {
         ])
     case .history:
       CommandSpec(
-        name, usage: "RUN", "everything that happened to a run, in order",
-        details: "Every transition, attempt, verification and override.", operands: [.one("RUN", .folder)])
+        name, usage: "RUN [--equipment ID]", "everything that happened to a run, in order",
+        details: "Every transition, attempt, verification and override; last, whether the ledger of overrides is as it was written.",
+        operands: [.one("RUN", .folder)], options: [equipment("the instrument, where the path does not say")],
+        exitCodes: [(.mismatch, "the ledger of overrides is not as it was written")])
     case .restore:
       CommandSpec(
         name, usage: "RUN DEST [--equipment ID]", "bring a run back from the NAS and prove it",

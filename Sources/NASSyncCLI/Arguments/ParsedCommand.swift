@@ -44,12 +44,13 @@ package enum Command: Hashable, Sendable {
   case verify(RunSelection, localOnly: Bool)
   case problems
   case retry(RunSelection)
-  case overrideAdd(run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?)
-  case overrideRevoke(run: String, id: String, reason: String)
-  case overrideList(run: String)
+  case overrideAdd(
+    run: String, problemClass: FindingClass, reason: String, path: RelativePath?, expires: OverrideExpiry?, equipment: String? = nil)
+  case overrideRevoke(run: String, id: String, reason: String, equipment: String? = nil)
+  case overrideList(run: String, equipment: String? = nil)
+  case history(run: String, equipment: String? = nil)
   /// No runs: one pass over all of them.
   case cleanup(runs: [String], dryRun: Bool)
-  case history(run: String)
   case restore(run: String, destination: String, equipment: String?)
   case completion(CompletionShell)
   /// The text to print on standard output.

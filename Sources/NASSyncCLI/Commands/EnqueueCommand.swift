@@ -18,7 +18,7 @@ struct EnqueueCommand: Sendable {
     let code = await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
       try await asking { () async throws(SyncFailure) in try await client.enqueue(run, equipment: equipment, priority: priority) }
     } show: { handle in
-      let lines = Self.lines(handle, context.console.names, config: context.options.config)
+      let lines = Self.lines(handle, context.console.names, config: context.options.config, equipment: equipment)
       if handle.state == .blocked { await context.console.show(lines) } else { await context.console.say(lines) }
       return handle.state == .blocked ? .blocked : .done
     }
@@ -27,12 +27,12 @@ struct EnqueueCommand: Sendable {
     return code
   }
 
-  static func lines(_ handle: SyncJobHandle, _ names: RunNames, config: String?) -> [String] {
+  static func lines(_ handle: SyncJobHandle, _ names: RunNames, config: String?, equipment: String? = nil) -> [String] {
     let run = names.shown(handle.runPath)
     switch handle.state {
     case .blocked:
       return ["BLOCKED: \(run)"] + FindingText.lines(handle.blockingFindings)
-        + FindingText.nextSteps(handle.blockingFindings, run: names.short(handle.runPath), config: config)
+        + FindingText.nextSteps(handle.blockingFindings, run: names.short(handle.runPath), config: config, equipment: equipment)
     case .queued where handle.unchanged:
       return ["unchanged: \(run) is \(handle.jobState?.rawValue ?? "queued") already (job \(handle.jobID))"]
     case .queued: return ["queued: \(run) (job \(handle.jobID))"]

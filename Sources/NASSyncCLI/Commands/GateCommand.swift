@@ -10,19 +10,21 @@ struct GateCommand: Sendable {
       await RunBatch(runs: runs).run(context.console) { (run) async throws(CommandFailure) in
         try await asking { () async throws(SyncFailure) in try await client.gate(run, equipment: equipment) }
       } show: { report in
-        let lines = Self.lines(report, context.console.names, config: context.options.config)
+        let lines = Self.lines(report, context.console.names, config: context.options.config, equipment: equipment)
         if report.verdict.isOpen { await context.console.say(lines) } else { await context.console.show(lines) }
         return report.verdict.isOpen ? .done : .blocked
       }
     }
   }
 
-  static func lines(_ report: GateReport, _ names: RunNames, config: String?) -> [String] {
+  static func lines(_ report: GateReport, _ names: RunNames, config: String?, equipment: String? = nil) -> [String] {
     let verdict = report.verdict
     let size = "\(Quantities.count(report.files, "file")), \(Quantities.bytes(report.bytes))"
     var lines = ["\(verdict.isOpen ? "open" : "BLOCKED"): \(names.shown(report.runPath)) (\(report.equipmentID), \(size))"]
     lines += FindingText.lines(verdict.blocking)
-    if !verdict.blocking.isEmpty { lines += FindingText.nextSteps(verdict.blocking, run: names.short(report.runPath), config: config) }
+    if !verdict.blocking.isEmpty {
+      lines += FindingText.nextSteps(verdict.blocking, run: names.short(report.runPath), config: config, equipment: equipment)
+    }
     if !verdict.overridden.isEmpty {
       lines.append("  Let pass by an override: \(Quantities.count(verdict.overridden.count, "finding"))")
       for used in verdict.activeOverrides {

@@ -1,16 +1,17 @@
 import NASSync
 
-/// `history RUN`: every transition, attempt, verification and override, in order.
+/// `history RUN`: every transition, attempt, verification and override, in order; last, what the ledger of overrides is worth.
 struct HistoryCommand: Sendable {
   let run: String
+  let equipment: String?
 
   func run(in context: CommandContext) async throws(CommandFailure) -> ExitCode {
     let entries = try await context.withClient { (client) async throws(CommandFailure) in
-      try await asking { () async throws(SyncFailure) in try await client.history(of: run) }
+      try await asking { () async throws(SyncFailure) in try await client.history(of: run, equipment: equipment) }
     }
     await context.console.show(Self.lines(entries, width: context.console.output.width))
     await context.console.document(entries)
-    return .done
+    return entries.contains { $0.event == HistoryEntry.ledgerBroken } ? .mismatch : .done
   }
 
   static func lines(_ entries: [HistoryEntry], width: Int?) -> [String] {

@@ -5,6 +5,7 @@ import SyncModel
 /// `override add RUN --class C --reason R [--path P] [--expires T]`: lets one class of finding pass in one run, on the record.
 struct OverrideAddCommand: Sendable {
   let run: String
+  let equipment: String?
   let problemClass: FindingClass
   let reason: String
   let path: RelativePath?
@@ -24,13 +25,14 @@ struct OverrideAddCommand: Sendable {
     }
     let added = try await context.withClient { (client) async throws(CommandFailure) in
       try await asking { () async throws(SyncFailure) in
-        try await client.addOverride(run, problemClass: problemClass, reason: reason, path: path, expiresAt: end)
+        try await client.addOverride(
+          run, equipment: equipment, problemClass: problemClass, reason: reason, path: path, expiresAt: end)
       }
     }
     let until = added.expiresAt.map { " until \(displayText($0))" } ?? ""
     await context.console.say([
       "override \(displayText(added.id)): \(displayText(added.problemClass.rawValue)) may pass\(until)",
-      "Next: nassync enqueue \(shellWord(run))",
+      "Next: nassync enqueue \(shellWord(run))\(equipment.map { " --equipment \(shellWord($0))" } ?? "")",
     ])
     await context.console.document(added)
     return .done

@@ -3,10 +3,11 @@ import NASSync
 /// `override list RUN`: every override of the run's record, also past ones.
 struct OverrideListCommand: Sendable {
   let run: String
+  let equipment: String?
 
   func run(in context: CommandContext) async throws(CommandFailure) -> ExitCode {
     let overrides = try await context.withClient { (client) async throws(CommandFailure) in
-      try await asking { () async throws(SyncFailure) in try await client.overrides(of: run) }
+      try await asking { () async throws(SyncFailure) in try await client.overrides(of: run, equipment: equipment) }
     }
     await context.console.show(Self.lines(overrides, width: context.console.output.width))
     await context.console.document(overrides)

@@ -13,6 +13,7 @@ enum FindingText {
       let place = [finding.path.map { displayText($0) }, finding.location.map { displayText($0) }].compactMap { $0 }.joined(separator: ", ")
       lines.append("  \(displayText(finding.problemClass.rawValue))\(place.isEmpty ? "" : "  \(place)")")
       lines.append("    \(displayText(finding.detail))")
+      if let validator = finding.validator { lines.append("    said by the validator \(displayText(validator))") }
       if !finding.hint.isEmpty { lines.append("    \(displayText(finding.hint))") }
     }
     if findings.count > limit { lines.append("  … and \(findings.count - limit) more; `--json` lists all") }
@@ -28,7 +29,7 @@ enum FindingText {
   }
 
   /// What a person can type to let the findings pass: a command for each class that can be overridden, and what to do about the others.
-  static func nextSteps(_ findings: [Finding], run: String, config: String?) -> [String] {
+  static func nextSteps(_ findings: [Finding], run: String, config: String?, equipment: String? = nil) -> [String] {
     var classes: [FindingClass] = []
     for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
     // Letting a changed file pass would only end in a conflict: what is published is never overwritten.
@@ -39,7 +40,7 @@ enum FindingText {
       lines.append("  Repair it, or let it pass on the record:")
       for problemClass in overridable {
         let paths = findings.filter { $0.problemClass == problemClass }.map(\.path)
-        lines.append("    " + command(problemClass, paths: paths, run: run, config: config))
+        lines.append("    " + command(problemClass, paths: paths, run: run, config: config, equipment: equipment))
       }
     }
     for problemClass in classes where unavailing.contains(problemClass) {
@@ -49,11 +50,12 @@ enum FindingText {
   }
 
   /// The command, narrowed to the path where the class was found at one place only.
-  private static func command(_ problemClass: FindingClass, paths: [String?], run: String, config: String?) -> String {
+  private static func command(_ problemClass: FindingClass, paths: [String?], run: String, config: String?, equipment: String?) -> String {
     var words = ["nassync"]
     if let config { words += ["--config", shellWord(config)] }
     words += ["override", "add", shellWord(run), "--class", shellWord(problemClass.rawValue)]
     if paths.count == 1, let path = paths.first ?? nil, isPath(path) { words += ["--path", shellWord(path)] }
+    if let equipment { words += ["--equipment", shellWord(equipment)] }
     return (words + ["--reason", "'WHY'"]).joined(separator: " ")
   }
 

@@ -76,12 +76,15 @@ extension Command {
     case .verify(let selection, let localOnly): try await VerifyCommand(selection: selection, localOnly: localOnly).run(in: context)
     case .problems: try await ProblemsCommand().run(in: context)
     case .retry(let selection): try await RetryCommand(selection: selection).run(in: context)
-    case .overrideAdd(let run, let problemClass, let reason, let path, let expires):
-      try await OverrideAddCommand(run: run, problemClass: problemClass, reason: reason, path: path, expires: expires).run(in: context)
-    case .overrideRevoke(let run, let id, let reason): try await OverrideRevokeCommand(run: run, id: id, reason: reason).run(in: context)
-    case .overrideList(let run): try await OverrideListCommand(run: run).run(in: context)
+    case .overrideAdd(let run, let problemClass, let reason, let path, let expires, let equipment):
+      try await OverrideAddCommand(
+        run: run, equipment: equipment, problemClass: problemClass, reason: reason, path: path, expires: expires
+      ).run(in: context)
+    case .overrideRevoke(let run, let id, let reason, let equipment):
+      try await OverrideRevokeCommand(run: run, equipment: equipment, id: id, reason: reason).run(in: context)
+    case .overrideList(let run, let equipment): try await OverrideListCommand(run: run, equipment: equipment).run(in: context)
+    case .history(let run, let equipment): try await HistoryCommand(run: run, equipment: equipment).run(in: context)
     case .cleanup(let runs, let dryRun): try await CleanupCommand(runs: runs, dryRun: dryRun).run(in: context)
-    case .history(let run): try await HistoryCommand(run: run).run(in: context)
     case .restore(let run, let destination, let equipment):
       try await RestoreCommand(run: run, destination: destination, equipment: equipment).run(in: context)
     case .completion(let shell): await CompletionCommand(shell: shell).run(in: context)

@@ -34,6 +34,12 @@ void clinux_name_thread(const char *name);
 /* posix_spawn file actions that glibc declares for GNU programs only: 0 or an error number. */
 int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from);
 int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
+/* pipe2(2) with O_CLOEXEC, neither end among the three standard descriptors. */
+int clinux_pipe(int ends[2]);
+/* Bytes that were written to a pipe and read by nobody yet; -1 with errno set. */
+int clinux_unread(int fd);
+/* A close-on-exec descriptor that becomes readable when the child ends (pidfd_open); -1 where the kernel has none. */
+int clinux_pidfd(pid_t pid);
 /* O_ constants that are not imported. */
 int clinux_o_path(void);
 int clinux_o_tmpfile(void);
