@@ -73,6 +73,8 @@ package struct RemovalResult: Sendable {
   package var removedFiles: [RelativePath] = []
   package var removedLinks: [RelativePath] = []
   package var removedFolders: [RelativePath] = []
+  /// Of those that were removed now, how many a process that died had set aside: they were gone from their place before.
+  package var setAsideBefore = 0
   /// Listed and gone before anything was done.
   package var alreadyGone = 0
   /// Bytes of the removed files.

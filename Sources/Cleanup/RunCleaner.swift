@@ -215,6 +215,7 @@ package struct RunCleaner: Sendable {
       case .success:
         if unlinkName(metadata.raw, aside) {
           result.add(item.entry)
+          result.setAsideBefore += 1
         } else {
           result.kept.append(RemovalResult.Kept(path: item.entry.path, reason: Self.words(errno)))
         }

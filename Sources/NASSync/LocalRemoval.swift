@@ -57,7 +57,8 @@ struct LocalRemoval: Sendable {
     if !result.stopped { kept += try await leftOver(plan, known: Set(result.kept.map(\.path))) }
     certificate.progress = result.stopped ? .started : kept.isEmpty ? .done : .partial
     certificate.endedAt = now
-    certificate.removed = look.facts.local.removedBefore + result.removedFiles.count + result.removedLinks.count
+    certificate.removed =
+      look.facts.local.removedBefore - result.setAsideBefore + result.removedFiles.count + result.removedLinks.count
     certificate.bytesFreed = result.bytes
     certificate.kept = kept
     if !result.stopped { try await write(certificate) }
