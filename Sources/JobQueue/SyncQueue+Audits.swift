@@ -15,6 +15,13 @@ extension SyncQueue {
         AND NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = job.run_path AND newer.generation > job.generation)
       ORDER BY audited_at LIMIT 1
       """
+    /// One that was looked at after now, by a clock that was set back since. Parameters as above.
+    static let ahead = """
+      SELECT \(RowCoding.jobColumns) FROM job
+      WHERE state IN ('verified', 'cleanup_eligible', 'cleaned') AND equipment_id = ?1 AND destination = ?2 AND audited_at > ?3
+        AND NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = job.run_path AND newer.generation > job.generation)
+      ORDER BY audited_at LIMIT 1
+      """
     /// How many runs of an instrument and a destination are due, and since when. Parameters as above.
     static let backlog = """
       SELECT count(*), min(audited_at) FROM job
@@ -35,8 +42,11 @@ extension SyncQueue {
   /// Only the newest generation of a run is audited, and only while nothing is on its way: it covers what the ones before it published.
   /// - Parameter auditedBefore: Wall clock; runs that were looked at after this are not due.
   package func nextAudit(equipment: String, destination: String, auditedBefore: Double) throws(SyncFailure) -> JobRow? {
-    try read { (connection) throws(SQLiteError) in
-      try connection.first(AuditStatement.due, [.text(equipment), .text(destination), .real(auditedBefore)], RowCoding.job)
+    let now = clock.wallSeconds
+    return try read { (connection) throws(SQLiteError) in
+      let place: [Value] = [.text(equipment), .text(destination)]
+      if let due = try connection.first(AuditStatement.due, place + [.real(auditedBefore)], RowCoding.job) { return due }
+      return try connection.first(AuditStatement.ahead, place + [.real(now)], RowCoding.job)
     }
   }
 

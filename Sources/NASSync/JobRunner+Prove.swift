@@ -14,6 +14,7 @@ extension JobRunner {
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
     try await reach(job)
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    try await requirePublishedContent(job, components)
     let trees = try await listTrees(layout)
 
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
@@ -67,6 +68,7 @@ extension JobRunner {
   private func carriedOver(
     _ job: JobRow, layout: RemoteLayout, components: [ComponentRow], final: RemoteTree?
   ) async throws(StepFailure) -> [RunManifest.Entry] {
+    if job.repairs { return try await publishedElsewhere(job, than: components) }
     guard let final, final.entries[layout.manifest]?.kind == .file else { return [] }
     guard let text = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30) else { return [] }
     let old: RunManifest
@@ -151,7 +153,8 @@ extension JobRunner {
       components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
     let foreign = foreignFiles(trees.final, components: components, manifest: manifest, layout: layout)
     let documents = try await makeDocuments(job, proof, manifest: manifest, foreign: foreign)
-    let publisher = RunPublisher(pool: route.pool, layout: layout, components: components)
+    let publisher = RunPublisher(
+      pool: route.pool, layout: layout, components: components, repair: try await publisherRepair(job, layout: layout))
     do throws(TransportError) {
       try await publisher.stage(documents)
       try await publisher.publish(documents) { (remote, expected) async throws(TransportError) in
@@ -235,7 +238,7 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
     let decision = await environment.gate.evaluate(
-      snapshot, at: location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
+      snapshot, at: Self.location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
     let text = manifest.encoded
     guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
     let receipt = Receipt(

@@ -1,6 +1,7 @@
 import SyncModel
 
-/// What a service does beside its jobs: it looks for finished runs, audits what is published and removes local copies that are proven.
+/// What a service does beside its jobs: it looks for finished runs and removes local copies that are proven. Audits take as long as
+/// their runs are large, and have rounds of their own.
 extension NASSyncClient {
   /// Seconds between two rounds. What a round finds due is decided by times in the queue, not by this.
   static let careInterval: Double = 1
@@ -17,7 +18,6 @@ extension NASSyncClient {
           clockSampledAt = now
         }
         try await lookForFinishedRuns(environment)
-        try await auditDueRuns(environment)
         try await reapEligibleRuns(environment)
         told = nil
       } catch {
@@ -31,9 +31,6 @@ extension NASSyncClient {
 
   /// Enqueues runs that their instruments have finished.
   func lookForFinishedRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
-
-  /// Verifies published runs anew whose last verification is `verify.audit_interval` old.
-  func auditDueRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
 
   /// Marks runs whose passes and age are met as eligible and, where `cleanup.enabled`, removes their local copies.
   func reapEligibleRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}

@@ -172,11 +172,16 @@ struct NASComparison: Sendable {
   let evidence: Evidence?
   /// Of every file; nil where anything differs, the manifest, receipt and record among it.
   let proof: VerifiedReceipt?
+  /// Files there that are none of the run's, where they are no mismatch.
+  let extras: [RelativePath]
 }
 
 extension JobRunner {
   /// Compares the published run with what it must be, the manifest and receipt among it.
-  func compareWithNAS(_ subject: NASSyncClient.VerificationSubject, relative: RelativePath) async throws(StepFailure) -> NASComparison {
+  /// - Parameter toleratesExtras: Files that somebody else put there since are reported beside the mismatches and not as some.
+  func compareWithNAS(
+    _ subject: NASSyncClient.VerificationSubject, relative: RelativePath, toleratesExtras: Bool = false
+  ) async throws(StepFailure) -> NASComparison {
     let layout = RemoteLayout(
       relative: relative, stagingName: ".nassync-none", root: route.root, metadataFolder: environment.metadataFolder)
     let tree: RemoteTree?
@@ -194,15 +199,16 @@ extension JobRunner {
     let extras = tree.map { extraFiles(in: $0, known: known, layout: layout) }?.filter { !foreign.contains($0.description) } ?? []
     let outcome = try await withVerifier { (verifier) throws(TransportError) in
       try await verifier.verify(
-        expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: extras)
+        expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: toleratesExtras ? [] : extras)
     }
     let documents = try await compareDocuments(subject, layout: layout)
+    let tolerated = toleratesExtras ? extras : []
     switch outcome {
     case .proven(let proof):
-      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil)
+      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil, extras: tolerated)
     case .differs(let found):
       return NASComparison(
-        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil)
+        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil, extras: tolerated)
     }
   }
 
