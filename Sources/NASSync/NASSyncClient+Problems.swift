@@ -8,7 +8,8 @@ import Transport
 public struct Problem: Hashable, Sendable, Codable {
   /// How urgent.
   public enum Severity: String, Hashable, Sendable, Codable { case critical, warning }
-  /// Its kind: a failure kind, `blocked_by_gate`, `destination_unreachable` or `waiting`.
+  /// Its kind: a failure kind, `blocked_by_gate`, `destination_unreachable`, `nas_copy_differs`, `local_copy_differs`, `audit_not_made`,
+  /// `audits_overdue` or `waiting`.
   public let problemClass: String
   /// How urgent.
   public let severity: Severity
@@ -71,6 +72,7 @@ extension NASSyncClient {
           problemClass: "destination_unreachable", severity: .critical, runPath: nil, equipmentID: nil, destination: outage.destination,
           since: Date(timeIntervalSince1970: outage.since), message: outage.failure.message,
           blocks: "every run that goes to \(outage.destination); no attempt is burned meanwhile", nextStep: outage.failure.hint))
+      if let overdue = try await overdueAudits(outage, queue) { problems.append(overdue) }
     }
     for run in try await queue.blockedRuns() {
       let findings = (try? JSONDecoder().decode([Finding].self, from: Data(run.findings.utf8))) ?? []  // shown without them if damaged
@@ -83,18 +85,25 @@ extension NASSyncClient {
           nextStep: (findings.first?.hint ?? "`nassync gate` shows the findings.") + " Then `nassync enqueue` it again."))
     }
     let checks = try await queue.lastChecks()
+    let faults = try await queue.faults()
+    let notMade = try await queue.auditsNotMade()
     for job in try await queue.latestJobs() {
-      if let check = checks[job.number], job.state == .verified || job.state == .cleanupEligible, let problem = Self.problem(job, check) {
+      let isPublished = job.state == .verified || job.state == .cleanupEligible || job.state == .cleaned
+      if job.state == .cleaned, let fault = faults[job.number] {
+        problems.append(Self.problem(job, fault))
+      } else if isPublished, let check = checks[job.number], let problem = Self.problem(job, check) {
         problems.append(problem)
       }
+      if isPublished, let missed = notMade[job.number] { problems.append(Self.problem(job, notMade: missed)) }
       guard let error = job.lastError else { continue }
       let failed = job.state == .failed
       guard failed || job.state.isActive && job.attempts > 0 else { continue }
       problems.append(
         Problem(
           problemClass: failed ? error.kind.rawValue : "waiting", severity: failed ? .critical : .warning, runPath: job.runPath,
-          equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: job.updatedAt),
-          message: error.message, blocks: failed ? "the run is not on the NAS" : "the run, which is tried again by itself",
+          equipmentID: job.equipmentID, destination: job.destination,
+          since: Date(timeIntervalSince1970: failed ? faults[job.number]?.since ?? job.updatedAt : job.updatedAt),
+          message: error.message, blocks: Self.blocks(job, error),
           nextStep: error.hint))
     }
     return problems.sorted { $0.since < $1.since }
@@ -103,14 +112,68 @@ extension NASSyncClient {
   /// What a check on demand found and nobody has mended yet.
   private static func problem(_ job: JobRow, _ check: (event: String, at: Double, detail: String)) -> Problem? {
     let onNAS = check.event == "nas_mismatch_on_demand"
+    if onNAS, job.state == .cleaned {
+      return Problem(
+        problemClass: "nas_copy_differs", severity: .critical, runPath: job.runPath, equipmentID: job.equipmentID,
+        destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail, blocks: onlyCopy,
+        nextStep: restoration(job))
+    }
     guard onNAS || check.event == "local_mismatch_on_demand" else { return nil }
     return Problem(
       problemClass: onNAS ? "nas_copy_differs" : "local_copy_differs", severity: onNAS ? .critical : .warning, runPath: job.runPath,
       equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail,
       blocks: onNAS ? "the NAS copy cannot be relied on" : "nothing; the NAS copy is whole",
       nextStep: onNAS
-        ? "`nassync verify` names the files. Move the wrong ones away on the NAS, then `nassync enqueue` the run: what is missing there is sent again."
+        ? "`nassync verify` names the files. `nassync enqueue` the run: what is missing or wrong there is sent again from here, where the file "
+          + "here still is the published one, and the wrong one is moved aside on the NAS. What is additional there is left alone."
         : "`nassync verify` names the files. New ones are sent by `nassync enqueue`; a changed one wants a look before anything else.")
+  }
+
+  private static let onlyCopy = "the NAS held the only copy: the local one was removed"
+
+  private static func restoration(_ job: JobRow) -> String {
+    "Restore the files from the NAS's own snapshots or a backup, then `nassync verify \(displayText(job.runPath))`. Check the NAS's disks."
+  }
+
+  /// What an audit found wrong with the only copy there was.
+  private static func problem(_ job: JobRow, _ fault: NASFault) -> Problem {
+    Problem(
+      problemClass: SyncFailure.Kind.remoteCorrupted.rawValue, severity: .critical, runPath: job.runPath, equipmentID: job.equipmentID,
+      destination: job.destination, since: Date(timeIntervalSince1970: fault.since), message: fault.detail, blocks: onlyCopy,
+      nextStep: restoration(job))
+  }
+
+  private static func problem(_ job: JobRow, notMade missed: (at: Double, detail: String)) -> Problem {
+    Problem(
+      problemClass: "audit_not_made", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID, destination: job.destination,
+      since: Date(timeIntervalSince1970: missed.at), message: "the NAS copy could not be verified again: \(missed.detail)",
+      blocks: "the verifications that a clean-up needs; the audit is tried again by itself",
+      nextStep: "`nassync check --equipment \(job.equipmentID)` asks the NAS, `nassync verify \(displayText(job.runPath))` looks at this run.")
+  }
+
+  private static func blocks(_ job: JobRow, _ error: SyncFailure) -> String {
+    guard job.state == .failed else { return "the run, which is tried again by itself" }
+    return error.kind == .remoteCorrupted
+      ? "the NAS copy cannot be relied on; what is left of the local copy stays" : "the run is not on the NAS"
+  }
+
+  /// Published runs that nobody could look at because their destination is out, once two intervals have gone by.
+  private func overdueAudits(_ outage: Outage, _ queue: SyncQueue) async throws(SyncFailure) -> Problem? {
+    let interval = configuration.verify.auditInterval
+    var count = 0
+    var oldest: Double?
+    for profile in configuration.equipment where route(for: profile).pool.driver.address == outage.destination {
+      let backlog = try await queue.auditBacklog(
+        equipment: profile.id, destination: outage.destination, auditedBefore: clock.wallSeconds - 2 * interval)
+      count += backlog.count
+      if let first = backlog.oldest { oldest = min(oldest ?? first, first) }
+    }
+    guard let oldest else { return nil }
+    return Problem(
+      problemClass: "audits_overdue", severity: .warning, runPath: nil, equipmentID: nil, destination: outage.destination,
+      since: Date(timeIntervalSince1970: oldest + interval),
+      message: "\(count) published runs there were due to be verified again at least one audit interval ago",
+      blocks: "noticing a NAS copy that goes bad, and the verifications that a clean-up needs", nextStep: outage.failure.hint)
   }
 
   /// Connects to each instrument's destination and says what will work there.
