@@ -70,7 +70,7 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
-      for index in rows.indices { rows[index].isNotThere() }
+      for index in rows.indices { rows[index].isNotThere(published: ground != nil) }
       return rows
     }
 
@@ -82,7 +82,7 @@ extension JobRunner {
       let text = "\(rows[index].entry.path) (\(what))"
       guard let ground, ground.mayReplace(rows[index].entry, local: local) else { return conflicts.append(text) }
       repaired.append(text)
-      rows[index].isNotThere()
+      rows[index].isNotThere(published: true)
     }
     var toCompare: [(index: Int, remote: RemotePath)] = []
     var adopted: [ComponentProgress] = []
@@ -91,7 +91,7 @@ extension JobRunner {
       guard let found = tree.entries[entry.path] else {
         // It was there in an earlier attempt and is gone: it is sent.
         if rows[index].state == .verified, rows[index].entry.kind == .file { repaired.append("\(entry.path) (missing there)") }
-        rows[index].isNotThere()
+        rows[index].isNotThere(published: ground != nil)
         continue
       }
       switch (entry.kind, found.kind) {
@@ -214,8 +214,10 @@ extension JobRunner {
 
 extension ComponentRow {
   /// What an earlier attempt or an earlier publication put on the NAS is gone or wrong: it is sent.
-  fileprivate mutating func isNotThere() {
-    if state == .adopted || state == .verified {
+  fileprivate mutating func isNotThere(published: Bool) {
+    // Only of files does an earlier publication leave another mark than that they were sent.
+    let isOldLink = if case .symlink = entry.kind { published } else { false }
+    if state == .adopted || state == .verified || isOldLink {
       state = .pending
       bytesDurable = 0
     }
