@@ -137,7 +137,8 @@ extension SyncQueue {
   package func hasFault(runPath: String) throws(SyncFailure) -> Bool {
     try read { (connection) throws(SQLiteError) in
       try connection.first(
-        "SELECT 1 FROM nas_fault JOIN job ON job.number = nas_fault.job WHERE job.run_path = ?1", [.text(runPath)]) { _ in true }
+        "SELECT 1 FROM nas_fault JOIN job ON job.number = nas_fault.job WHERE job.run_path = ?1", [.text(runPath)]
+      ) { _ in true }
     } ?? false
   }
 

@@ -48,7 +48,8 @@ extension JobRunner {
       }
       if !lost.isEmpty { throw StepFailure(Self.noGoodCopy(job, lost.map(\.entry.path.description), "gone from this workstation")) }
     }
-    let own = Set(try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }.map(\.entry.path))
+    let registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    let own = Set(registered.map(\.entry.path))
     return RepairGround(
       published: Dictionary(rows.compactMap { row in row.localDigest.map { (row.entry.path, $0) } }) { $1 },
       kept: gone.filter { own.contains($0.entry.path) }.map(\.entry))
@@ -60,7 +61,8 @@ extension JobRunner {
     return SyncFailure(
       .remoteCorrupted,
       "the NAS copy \(job.remotePath) is not what was published, and NO GOOD COPY is known of \(named): \(why). Nothing was changed",
-      hint: "Put these files back as they were published, here or on the NAS, from its own snapshots or a backup; `nassync verify` says which "
+      hint:
+        "Put these files back as they were published, here or on the NAS, from its own snapshots or a backup; `nassync verify` says which "
         + "side is right. Then `nassync retry`.")
   }
 

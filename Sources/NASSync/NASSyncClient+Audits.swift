@@ -90,7 +90,8 @@ extension NASSyncClient {
     let now = clock.monotonicNanoseconds
     if await desk.isPaused(place.address, at: now) { return false }
     let wall = clock.wallSeconds
-    if try await environment.queue.outages().contains(where: { $0.destination == place.address && $0.nextAttemptAt > wall }) { return false }
+    let isOut = try await environment.queue.outages().contains { $0.destination == place.address && $0.nextAttemptAt > wall }
+    if isOut { return false }
     guard let limit = configuration.verify.auditTime else { return true }
     let spent = try await environment.queue.auditTime(inLast: configuration.verify.auditWindow)
     return spent + (await desk.secondsUnderWay(at: now)) < limit

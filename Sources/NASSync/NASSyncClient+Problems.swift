@@ -148,7 +148,8 @@ extension NASSyncClient {
       problemClass: "audit_not_made", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID, destination: job.destination,
       since: Date(timeIntervalSince1970: missed.at), message: "the NAS copy could not be verified again: \(missed.detail)",
       blocks: "the verifications that a clean-up needs; the audit is tried again by itself",
-      nextStep: "`nassync check --equipment \(job.equipmentID)` asks the NAS, `nassync verify \(displayText(job.runPath))` looks at this run.")
+      nextStep: "`nassync check --equipment \(job.equipmentID)` asks the NAS; "
+        + "`nassync verify \(displayText(job.runPath))` looks at this run.")
   }
 
   private static func blocks(_ job: JobRow, _ error: SyncFailure) -> String {

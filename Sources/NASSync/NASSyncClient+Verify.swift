@@ -208,7 +208,8 @@ extension JobRunner {
       return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil, extras: tolerated)
     case .differs(let found):
       return NASComparison(
-        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil, extras: tolerated)
+        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil, extras: tolerated
+      )
     }
   }
 

@@ -24,6 +24,7 @@ struct Workstation: Sendable {
     var transport: [String: String] = [:]
     var uploadMbps: Int?
     var verifyMethod = "auto"
+    var auditInterval = "24h"
     var backoff = "[200ms, 200ms, 200ms]"
     var workers = 2
   }
@@ -61,7 +62,7 @@ struct Workstation: Sendable {
       equipment_dir: ./equipment
       workers: \(setup.workers)
       retry: { backoff: \(setup.backoff) }
-      verify: { method: \(setup.verifyMethod) }
+      verify: { method: \(setup.verifyMethod), audit_interval: \(setup.auditInterval) }
 
       """, to: "nassync.yaml")
     var transport = [
