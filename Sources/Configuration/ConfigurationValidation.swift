@@ -18,6 +18,8 @@ extension ServiceConfiguration {
       checks.number("retry.backoff[\(index)]", seconds, in: SettingLimits.backoff)
     }
     checks.number("verify.audit_interval", verify.auditInterval, in: SettingLimits.auditInterval)
+    if let rate = verify.auditDownloadMbps { checks.number("verify.audit_download_mbps", rate, in: rates) }
+    if let time = verify.auditTime { checks.number("verify.audit_time", time, in: SettingLimits.auditTime) }
     checks.number("cleanup.min_verify_passes", cleanup.minVerifyPasses, in: SettingLimits.passes)
     checks.number("cleanup.min_age_hours", cleanup.minAgeHours, in: SettingLimits.ageHours)
     checks.number("gate.content_scan_max_mib", gate.contentScanMaxMiB, in: SettingLimits.scanMiB)

@@ -94,12 +94,22 @@ public struct VerifySettings: Hashable, Sendable {
   public var method: Method
   /// Seconds between two audits of a published run.
   public var auditInterval: Double
+  /// Mbit/s (10^6 bit/s) at which audits of all destinations together read files back; nil is no limit. What the NAS hashes itself costs
+  /// no bandwidth.
+  public var auditDownloadMbps: Double?
+  /// Seconds that audits may take within any `auditWindow`; nil is no limit. A run whose audit has begun is audited to its end.
+  public var auditTime: Double?
 
-  /// The default is `auto`, every 24 hours.
-  public init(method: Method = .auto, auditInterval: Double = 86_400) {
+  /// The default is `auto`, every 24 hours, without a limit.
+  public init(method: Method = .auto, auditInterval: Double = 86_400, auditDownloadMbps: Double? = nil, auditTime: Double? = nil) {
     self.method = method
     self.auditInterval = auditInterval
+    self.auditDownloadMbps = auditDownloadMbps
+    self.auditTime = auditTime
   }
+
+  /// The seconds that `auditTime` is counted in: a day, or the time between two audits where that is shorter.
+  public var auditWindow: Double { min(86_400, auditInterval) }
 }
 
 /// `cleanup` in `nassync.yaml`.

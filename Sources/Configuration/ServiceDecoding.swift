@@ -8,6 +8,7 @@ enum SettingLimits {
   static let port = 1...65_535
   static let backoff = 0.1...2_592_000.0
   static let auditInterval = 1.0...31_622_400.0
+  static let auditTime = 0.1...86_400.0
   static let passes = 1...100
   static let ageHours = 0.0...87_600.0
   static let scanMiB = 1...1024
@@ -81,7 +82,9 @@ struct ServiceDecoder {
     let fallback = VerifySettings()
     return VerifySettings(
       method: section.choice("method", default: fallback.method),
-      auditInterval: section.duration("audit_interval", in: SettingLimits.auditInterval, default: fallback.auditInterval))
+      auditInterval: section.duration("audit_interval", in: SettingLimits.auditInterval, default: fallback.auditInterval),
+      auditDownloadMbps: section.rate("audit_download_mbps", zero: nil),
+      auditTime: section.has("audit_time") ? section.duration("audit_time", in: SettingLimits.auditTime, default: 3600) : nil)
   }
 
   private func cleanup(_ parent: inout SettingsSection) -> CleanupSettings {

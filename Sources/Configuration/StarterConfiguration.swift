@@ -43,6 +43,10 @@ public enum StarterConfiguration {
     verify:
       method: auto          # auto: hashed on the NAS where it can, else read back | server | readback
       audit_interval: 24h   # published runs are verified again this often
+      # How fast audits read files back where the NAS cannot hash them itself, in Mbit/s, and how long they may take within a day
+      # (within audit_interval where that is shorter). Without the lines there is no limit.
+      # audit_download_mbps: 200
+      # audit_time: 4h
 
     # Deleting local copies. Off unless you say so; even then only what has been proven, twice, and not today.
     # `nassync cleanup --dry-run` shows what would go and what speaks against it.

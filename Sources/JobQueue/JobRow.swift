@@ -57,6 +57,8 @@ package struct JobDraft: Sendable {
   package var destination: String
   package var remotePath: String
   package var priority: Int
+  /// Whether the job puts right what was found wrong on the NAS.
+  package var repairs = false
 
   package init(
     id: String, runPath: String, equipmentID: String, relative: RelativePath, destination: String, remotePath: String, priority: Int
@@ -135,6 +137,18 @@ package struct Outage: Hashable, Sendable {
   package let since: Double
   package let nextAttemptAt: Double
   package let failure: SyncFailure
+}
+
+/// What was found wrong with the NAS copy of a published run and not found right since.
+package struct NASFault: Hashable, Sendable {
+  /// The job that published the run.
+  package let job: Int64
+  /// When it was found first, wall clock.
+  package let since: Double
+  /// When it was found last.
+  package let lastAt: Double
+  /// One sentence.
+  package let detail: String
 }
 
 /// A verification that found the NAS copy whole and counts towards a deletion.

@@ -136,9 +136,24 @@ enum QueueSchema {
         -- Why the last removal of the local copy stopped, and when.
         ALTER TABLE job ADD COLUMN cleanup_note TEXT;
         ALTER TABLE job ADD COLUMN cleanup_noted_at REAL;
-        UPDATE job SET audited_at = verified_at;
-        -- A query repeats the condition word by word, else the planner does not use the index.
-        CREATE INDEX job_by_audit ON job (audited_at) WHERE state IN ('verified', 'cleanup_eligible', 'cleaned');
+        -- Only the newest generation of a run is audited: it covers what the ones before it published.
+        UPDATE job SET audited_at = verified_at
+          WHERE generation = (SELECT max(generation) FROM job AS newest WHERE newest.run_path = job.run_path);
+        -- A query repeats the condition word by word, else the planner does not use the index. By instrument and destination, so that
+        -- what waits for a NAS that is out is never read on the way to what another one has due.
+        CREATE INDEX job_by_audit ON job (equipment_id, destination, audited_at)
+          WHERE state IN ('verified', 'cleanup_eligible', 'cleaned');
+        -- What was proven when the component was published. A later attempt keeps it, however far it comes: it says what is the run's own.
+        ALTER TABLE component ADD COLUMN published_digest BLOB;
+        UPDATE component SET published_digest = remote_digest WHERE state = 'verified' AND kind = 0;
+
+        -- How long audits took, for the limit of their time.
+        CREATE TABLE audit_spell (
+          sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+          ended REAL NOT NULL,
+          seconds REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX audit_spell_by_end ON audit_spell (ended);
 
         -- One row for each verification that found the NAS copy whole and counts, with what the clocks said.
         CREATE TABLE verification_pass (

@@ -30,9 +30,14 @@ enum RowCoding {
       cleanupNote: row.optionalText(32), cleanupNotedAt: row.optionalReal(33))
   }
 
-  static let componentColumns = """
-    path, kind, link_target, device, inode, size, modified, changed, mode, state, bytes_durable, local_digest, remote_digest, evidence, verified_at
+  static let componentColumns = componentColumns(digest: "local_digest")
+
+  /// - Parameter digest: The column that a row's local digest is read from.
+  static func componentColumns(digest: String) -> String {
     """
+    path, kind, link_target, device, inode, size, modified, changed, mode, state, bytes_durable, \(digest), remote_digest, evidence, verified_at
+    """
+  }
 
   static func component(_ row: Row) throws(SQLiteError) -> ComponentRow {
     guard let path = path(row.blob(0)) else { throw damaged("a component's path is no path") }

@@ -26,12 +26,16 @@ extension SyncQueue {
         try connection.run(
           """
           INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, priority, state,
-            created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9)
+            created_at, updated_at, repairs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9, ?10)
           """,
           [
             .text(draft.id), .text(draft.runPath), .text(draft.equipmentID), .blob(draft.relative.bytes), .text(draft.destination),
             .text(draft.remotePath), .integer(generation), .integer(Int64(draft.priority)), .real(now),
+            .integer(draft.repairs ? 1 : 0),
           ])
+        // The new generation covers what the ones before it published: from now on it is the one to audit.
+        try connection.run(
+          "UPDATE job SET audited_at = NULL WHERE run_path = ?1 AND generation < ?2", [.text(draft.runPath), .integer(generation)])
         let number = try connection.first("SELECT last_insert_rowid()") { $0.integer(0) } ?? 0
         try Self.insert(connection, entries, job: number)
         try Self.note(

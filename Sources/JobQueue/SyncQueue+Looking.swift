@@ -15,12 +15,12 @@ extension SyncQueue {
     static let inState = "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 ORDER BY number"
     /// ?1: the job's number.
     static let components = "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1 ORDER BY path"
-    /// ?1: the run's path.
+    /// ?1: the run's path. The digest is the published one, whatever an attempt since has found here.
     static let published = """
-      SELECT \(RowCoding.componentColumns) FROM component JOIN
+      SELECT \(RowCoding.componentColumns(digest: "published_digest")) FROM component JOIN
         (SELECT number, generation FROM job WHERE run_path = ?1) AS j
         ON component.job = j.number
-      WHERE component.state = 'verified' ORDER BY path, generation
+      WHERE component.published_digest IS NOT NULL ORDER BY path, generation
       """
     /// Folders and links, which have no digest and so are never `verified` one by one. ?1: the run's path.
     static let publishedOthers = """
@@ -37,7 +37,8 @@ extension SyncQueue {
     static let lastChecks = """
       SELECT job, event, at, detail FROM history WHERE sequence IN (
         SELECT max(sequence) FROM history
-        WHERE (?1 IS NULL OR job = ?1) AND event IN ('proven', 'verified_on_demand', 'nas_mismatch_on_demand', 'local_mismatch_on_demand')
+        WHERE (?1 IS NULL OR job = ?1) AND event IN ('proven', 'verified_on_demand', 'nas_mismatch_on_demand', 'local_mismatch_on_demand',
+          'audit_verified', 'cleanup_verified')
         GROUP BY job)
       """
     /// ?1: the run's path.

@@ -61,13 +61,21 @@ extension SyncQueue {
           """
           UPDATE job SET verified_at = ?3, audited_at = ?3, verify_passes = verify_passes + ?4, updated_at = ?3
           WHERE number = ?1 AND state = ?2 AND verify_passes = ?5 AND state IN ('verified', 'cleanup_eligible', 'cleaned')
+            AND NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = job.run_path AND newer.generation > job.generation)
           """,
           [
             .integer(job.number), .text(job.state.rawValue), .real(pass.reading.wall), .integer(counted ? 1 : 0),
             .integer(Int64(job.verifyPasses)),
           ])
         guard changed == 1 else { return nil }
-        try connection.run("DELETE FROM nas_fault WHERE job = ?1", [.integer(job.number)])
+        try connection.run(
+          "DELETE FROM nas_fault WHERE job IN (SELECT number FROM job WHERE run_path = ?1)", [.text(job.runPath)])
+        // A cleaned run keeps its state when its copy is found changed, and shows that as its error until it is whole again.
+        try connection.run(
+          """
+          UPDATE job SET error_kind = NULL, error_message = NULL, error_retry = NULL, error_hint = NULL
+          WHERE number = ?1 AND error_kind = 'remote_corrupted'
+          """, [.integer(job.number)])
         try Self.note(
           connection, job: job.number, at: pass.reading.wall, event: "\(pass.source.rawValue)_verified", from: job.state, to: job.state,
           detail: "\(pass.files) files proven on the NAS (evidence: \(pass.evidence?.rawValue ?? "none, the run has no file"))"

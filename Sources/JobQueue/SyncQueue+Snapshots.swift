@@ -23,8 +23,16 @@ extension SyncQueue {
             "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1", [.integer(job.number)], RowCoding.component)
           var known: [RelativePath: ComponentRow] = [:]
           for row in old { known[row.entry.path] = row }
+          let published = try connection.query(
+            "SELECT path, published_digest FROM component WHERE job = ?1 AND published_digest IS NOT NULL", [.integer(job.number)]
+          ) { (path: $0.blob(0), digest: $0.blob(1)) }
           try connection.run("DELETE FROM component WHERE job = ?1", [.integer(job.number)])
           try Self.insert(connection, entries, job: job.number)
+          for row in published {
+            try connection.run(
+              "UPDATE component SET published_digest = ?3 WHERE job = ?1 AND path = ?2",
+              [.integer(job.number), .blob(row.path), .blob(row.digest)])
+          }
           var files: Int64 = 0
           var bytes: UInt64 = 0
           for entry in entries {
@@ -65,7 +73,7 @@ extension SyncQueue {
       do throws(SQLiteError) {
         let changed = try connection.run(
           """
-          UPDATE job SET destination = ?3, remote_path = ?4, files_done = 0, bytes_sent = 0, frozen = 0, updated_at = ?5
+          UPDATE job SET destination = ?3, remote_path = ?4, files_done = 0, bytes_sent = 0, frozen = 0, repairs = 0, updated_at = ?5
           WHERE number = ?1 AND claimed_by = ?2 AND state = 'running'
           """, [.integer(job.number), .text(worker), .text(destination), .text(remotePath), .real(now)])
         guard changed == 1 else { return nil as JobRow? }

@@ -15,6 +15,8 @@ package struct JobChange: Sendable {
   /// The verification that this transition rests on.
   package var pass: VerificationPass?
   package var repairs: Bool?
+  /// What an audit found wrong on the NAS.
+  package var fault: String?
   package var verifiedAt: Double?
   package var manifestDigest: ContentDigest?
   package var receiptDigest: ContentDigest?
@@ -68,7 +70,7 @@ extension SyncQueue {
     // A job that nobody works on any more is free, whatever the caller says: a claim left behind would strand it.
     let frees = change.releasesClaim || (next != .running && next != .awaitingVerify)
     let moved = try write { (connection) throws(QueueError) -> JobRow? in
-      if event == .retried { try Self.checkNewest(connection, job) }
+      if event == .retried || event == .remoteCorrupted { try Self.checkNewest(connection, job) }
       do throws(SQLiteError) {
         let (assignments, values) = Self.assignments(for: change, now: now)
         let changed = try connection.run(
@@ -80,7 +82,10 @@ extension SyncQueue {
         guard changed == 1 else { return nil }
         for proof in proofs {
           try connection.run(
-            "UPDATE component SET state = 'verified', remote_digest = ?3, evidence = ?4, verified_at = ?5 WHERE job = ?1 AND path = ?2",
+            """
+            UPDATE component SET state = 'verified', remote_digest = ?3, published_digest = ?3, evidence = ?4, verified_at = ?5
+            WHERE job = ?1 AND path = ?2
+            """,
             [
               .integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now),
             ])
@@ -88,6 +93,8 @@ extension SyncQueue {
       } catch { throw .sqlite(error) }
       if event == .proven { try Self.checkProven(connection, job, at: now) }
       if let pass = change.pass { try Self.insert(connection, pass, job: job) }
+      if event == .proven { try Self.clearFault(connection, job) }
+      if let fault = change.fault { try Self.insertFault(connection, job, fault, at: now) }
       do throws(SQLiteError) {
         try Self.note(connection, job: job.number, at: now, event: Self.name(of: event), from: job.state, to: next, detail: detail)
         return try connection.first(
@@ -161,6 +168,7 @@ extension SyncQueue {
       text += ", verify_passes = verify_passes + 1"
       set("audited_at", .real(pass.reading.wall))
     }
+    if change.fault != nil { set("audited_at", .real(now)) }
     if let repairs = change.repairs { set("repairs", .integer(repairs ? 1 : 0)) }
     if let at = change.verifiedAt { set("verified_at", .real(at)) }
     if let digest = change.manifestDigest { set("manifest_digest", .blob(digest.bytes)) }

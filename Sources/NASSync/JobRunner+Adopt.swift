@@ -56,10 +56,10 @@ extension JobRunner {
   }
 
   /// Compares a run that is on the NAS already: equal things are adopted, missing ones stay to be sent, a differing one is a conflict and
-  /// nothing is overwritten.
+  /// nothing is overwritten. Where the job puts right what this program published there itself, a differing one stays to be sent.
   /// - Returns: The components with what was adopted.
   func adopt(
-    _ job: JobRow, layout: RemoteLayout, folder: RunFolder, record: [UInt8]?
+    _ job: JobRow, layout: RemoteLayout, folder: RunFolder, record: [UInt8]?, ground: RepairGround?
   ) async throws(StepFailure) -> [ComponentRow] {
     var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     let tree: RemoteTree?
@@ -70,19 +70,28 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
-      for index in rows.indices where rows[index].state == .adopted { rows[index].state = .pending }
+      for index in rows.indices { rows[index].isNotThere(published: ground != nil) }
       return rows
     }
 
-    try await refuseAnotherRun(job, layout: layout, tree: tree, record: record)
+    // A damaged record there does not make the run another one where the queue knows that it was published.
+    try await refuseAnotherRun(job, layout: layout, tree: tree, record: ground == nil ? record : nil)
     var conflicts: [String] = []
+    var repaired: [String] = []
+    func conflict(_ index: Int, local: ContentDigest?, _ what: String) {
+      let text = "\(rows[index].entry.path) (\(what))"
+      guard let ground, ground.mayReplace(rows[index].entry, local: local) else { return conflicts.append(text) }
+      repaired.append(text)
+      rows[index].isNotThere(published: true)
+    }
     var toCompare: [(index: Int, remote: RemotePath)] = []
     var adopted: [ComponentProgress] = []
     for index in rows.indices {
       let entry = rows[index].entry
       guard let found = tree.entries[entry.path] else {
         // It was there in an earlier attempt and is gone: it is sent.
-        if rows[index].state == .adopted { rows[index].state = .pending }
+        if rows[index].state == .verified, rows[index].entry.kind == .file { repaired.append("\(entry.path) (missing there)") }
+        rows[index].isNotThere(published: ground != nil)
         continue
       }
       switch (entry.kind, found.kind) {
@@ -93,27 +102,31 @@ extension JobRunner {
         if found.size == entry.fingerprint.size {
           toCompare.append((index, layout.final.appending(entry.path)))
         } else {
-          conflicts.append("\(entry.path) (\(found.size) bytes there, \(entry.fingerprint.size) here)")
+          conflict(index, local: nil, "\(found.size) bytes there, \(entry.fingerprint.size) here")
         }
       case (.symlink(let target), .symlink):
         if try await linkTarget(layout.final.appending(entry.path)) == target {
           adopted.append(ComponentProgress(path: entry.path, state: .adopted, bytesDurable: 0, localDigest: nil))
           rows[index].state = .adopted
         } else {
-          conflicts.append("\(entry.path) (a link that points elsewhere)")
+          conflict(index, local: nil, "a link that points elsewhere")
         }
-      default: conflicts.append("\(entry.path) (a \(found.kind.rawValue) there)")
+      default: conflict(index, local: nil, "a \(found.kind.rawValue) there")
       }
     }
     let digests = try await remoteDigests(toCompare.map(\.remote))
     for (index, remote) in toCompare {
       let entry = rows[index].entry
       let local: ContentDigest
-      do {
-        local = try await FileStream.digest(of: entry, in: folder, on: environment.readers.next())
-      } catch { throw StepFailure(error) }
+      if let ground, ground.kept.contains(where: { $0.path == entry.path }), let published = ground.published[entry.path] {
+        local = published
+      } else {
+        do { local = try await FileStream.digest(of: entry, in: folder, on: environment.readers.next()) } catch {
+          throw StepFailure(error)
+        }
+      }
       guard case .digest(let found, _)? = digests[remote] else {
-        conflicts.append("\(entry.path) (it cannot be read there)")
+        conflict(index, local: local, "it cannot be read there")
         continue
       }
       if found == local {
@@ -123,7 +136,7 @@ extension JobRunner {
         rows[index].localDigest = local
         rows[index].bytesDurable = entry.fingerprint.size
       } else {
-        conflicts.append("\(entry.path) (another content)")
+        conflict(index, local: local, "another content")
       }
     }
     guard conflicts.isEmpty else {
@@ -139,6 +152,10 @@ extension JobRunner {
       let files = progress.count { $0.localDigest != nil }
       try await environment.queue.note(
         job, event: "adopted", detail: "\(layout.final) exists on the NAS: \(files) equal files adopted, the rest is added")
+      if !repaired.isEmpty {
+        let shown = repaired.prefix(5).joined(separator: ", ") + (repaired.count > 5 ? " and \(repaired.count - 5) more" : "")
+        try await environment.queue.note(job, event: "repairing", detail: "sent again from here, as they were published: \(shown)")
+      }
     }
     return rows
   }
@@ -185,12 +202,24 @@ extension JobRunner {
       let hasher = method == .readback ? nil : try await route.pool.hasher()
       do throws(TransportError) {
         return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-          try await body(RemoteVerifier(session: session, hasher: hasher, method: method))
+          try await body(RemoteVerifier(session: session, hasher: hasher, method: method, pace: environment.readBackPace))
         }
       } catch {
         if error.sessionLost, hasher != nil { await route.pool.dropHasher() }
         throw error
       }
     } catch { throw StepFailure(error) }
+  }
+}
+
+extension ComponentRow {
+  /// What an earlier attempt or an earlier publication put on the NAS is gone or wrong: it is sent.
+  fileprivate mutating func isNotThere(published: Bool) {
+    // Only of files does an earlier publication leave another mark than that they were sent.
+    let isOldLink = if case .symlink = entry.kind { published } else { false }
+    if state == .adopted || state == .verified || isOldLink {
+      state = .pending
+      bytesDurable = 0
+    }
   }
 }

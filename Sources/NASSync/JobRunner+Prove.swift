@@ -14,6 +14,7 @@ extension JobRunner {
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
     try await reach(job)
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    try await requirePublishedContent(job, components)
     let trees = try await listTrees(layout)
 
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
@@ -134,7 +135,8 @@ extension JobRunner {
       components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
     let foreign = foreignFiles(trees.final, components: components, manifest: manifest, layout: layout)
     let documents = try await makeDocuments(job, proof, manifest: manifest, foreign: foreign)
-    let publisher = RunPublisher(pool: route.pool, layout: layout, components: components)
+    let publisher = RunPublisher(
+      pool: route.pool, layout: layout, components: components, repair: try await publisherRepair(job, layout: layout))
     do throws(TransportError) {
       try await publisher.stage(documents)
       try await publisher.publish(documents) { (remote, expected) async throws(TransportError) in
@@ -218,7 +220,7 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
     let decision = await environment.gate.evaluate(
-      snapshot, at: location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
+      snapshot, at: Self.location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     let text = manifest.encoded
     guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }

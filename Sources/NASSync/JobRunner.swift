@@ -27,7 +27,7 @@ struct JobRunner: Sendable {
   }
 
   /// Whether the destination, having broken off, does not answer a new connection either: then it is out, and the attempt does not count.
-  private func isSilent() async -> Bool {
+  func isSilent() async -> Bool {
     do throws(TransportError) {
       let session = try await route.pool.driver.connect()
       await session.close()
@@ -54,7 +54,7 @@ struct JobRunner: Sendable {
   private func bringOver(_ attempt: Attempt) async throws(StepFailure) {
     var job = await attempt.job
     job = try await followDestination(job)
-    let location = self.location(of: job)
+    let location = Self.location(of: job)
 
     let folder = try await openFolder(job)
     // Not before the folder was found: what is wrong here must not wait for the NAS.
@@ -64,17 +64,19 @@ struct JobRunner: Sendable {
       snapshot, at: location, published: try await publishedComponents(of: job), limits: route.limits)
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     guard decision.verdict.isOpen else {
-      throw StepFailure(Self.blocked(job, decision.verdict), findings: decision.verdict.blocking)
+      throw StepFailure(Self.repairStopped(job, decision.verdict), findings: decision.verdict.blocking)
     }
     // An enqueue that was refused meanwhile is settled by this: the gate lets the run through now.
     try await queued { () async throws(SyncFailure) in try await environment.queue.clearBlocked(runPath: job.runPath) }
     let registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
-    let difference = snapshot.difference(from: snapshot.replacingEntries(registered.map(\.entry)))
+    let ground = try await repairGround(job, snapshot: snapshot)
+    let wanted = ground?.completing(snapshot) ?? snapshot
+    let difference = wanted.difference(from: snapshot.replacingEntries(registered.map(\.entry)))
     if !difference.isEmpty {
       let current = job
       job = try await queued { () async throws(SyncFailure) in
         try await environment.queue.replaceSnapshot(
-          of: current, worker: environment.worker, entries: snapshot.entries, reason: "\(difference)", isSame: Self.isSame)
+          of: current, worker: environment.worker, entries: wanted.entries, reason: "\(difference)", isSame: Self.isSame)
       }
     }
     await attempt.move(to: job)
@@ -82,7 +84,7 @@ struct JobRunner: Sendable {
     if let unanswered { throw unanswered }
     try await reach(job)
     let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
-    let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record)
+    let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
     defer { environment.space.remove(job.id) }
@@ -154,7 +156,7 @@ struct JobRunner: Sendable {
     }
   }
 
-  func location(of job: JobRow) -> RunLocation {
+  static func location(of job: JobRow) -> RunLocation {
     RunLocation(root: job.runPath, equipment: job.equipmentID, relative: job.relative)
   }
 
@@ -174,9 +176,9 @@ struct JobRunner: Sendable {
     } catch { throw StepFailure(error) }
   }
 
-  /// What earlier generations published, for the rule that a published file must not change.
+  /// What earlier generations published, and this job itself where it puts that right, for the rule that a published file must not change.
   func publishedComponents(of job: JobRow) async throws(StepFailure) -> [ComponentRow] {
-    guard job.generation > 1 else { return [] }
+    guard job.generation > 1 || job.repairs else { return [] }
     return try await queued { () async throws(SyncFailure) in try await environment.queue.publishedComponents(ofRun: job.runPath) }
   }
 

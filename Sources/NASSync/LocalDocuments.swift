@@ -7,13 +7,16 @@ import SyncModel
 
 /// SHA-256 of a local file, read by descriptor beneath the run's folder. Blocking.
 enum LocalDigest {
-  static func compute(_ path: RelativePath, in folder: RunFolder) throws(SyncFailure) -> ContentDigest {
+  static func compute(_ path: RelativePath, in folder: RunFolder, stop: StopFlag? = nil) throws(SyncFailure) -> ContentDigest {
     let reader = try LocalFileReader(in: folder, path: path)
     var hasher = SHA256Hasher()
     var offset: UInt64 = 0
     while true {
       let chunk = try reader.read(at: offset, upTo: 1 << 20)
       if chunk.isEmpty { break }
+      if stop?.isSet == true {
+        throw SyncFailure(.interrupted, "reading \(path) was told to stop", hint: "It is read again after the next start.")
+      }
       hasher.update(chunk)
       offset += UInt64(chunk.count)
     }

@@ -1,33 +1,33 @@
 import SyncModel
 
-/// What a service does beside its jobs: it audits what is published and removes local copies that are proven.
+/// What a service does beside its jobs. Watching, audits and removals take as long as they take, and have rounds of their own.
 extension NASSyncClient {
-  /// Seconds between two rounds. What a round finds due is decided by times in the queue, not by this.
+  /// Seconds between two looks for what is due. What is due is decided by times in the queue, not by this.
   static let careInterval: Double = 1
+  /// Seconds between two notes that the machine is running: what a restart may cost of witnessed time.
+  private static let witnessInterval: Double = 60
 
-  /// Rounds of care until the service stops. One round's failure is told and ends nothing.
-  func runCare(_ environment: RunnerEnvironment) async {
+  /// Notes the clocks until the service stops, so that time across restarts of the machine has a witness.
+  func witnessTime(_ environment: RunnerEnvironment) async {
     var told: SyncFailure?
-    var clockSampledAt: UInt64?
     while !environment.stop.isSet, !Task.isCancelled {
       do throws(SyncFailure) {
-        let now = clock.monotonicNanoseconds
-        if now - (clockSampledAt ?? 0) >= 60_000_000_000 || clockSampledAt == nil {
-          try await environment.queue.sampleClock()
-          clockSampledAt = now
-        }
-        let environment = renewed(environment)
-        try await auditDueRuns(environment)
+        try await environment.queue.sampleClock()
         told = nil
       } catch {
         if told != error { hub.send(.warning(runPath: nil, message: "\(error)")) }
         told = error
       }
-      let next = clock.monotonicNanoseconds + UInt64(Self.careInterval * 1e9)
+      let next = clock.monotonicNanoseconds + UInt64(Self.witnessInterval * 1e9)
       do throws(CancellationError) { try await clock.sleep(untilMonotonic: next) } catch { return }
     }
   }
 
-  /// Verifies published runs anew whose last verification is `verify.audit_interval` old.
-  func auditDueRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {}
+  /// One round of what a service does: every audit that is due, then every removal. For tests that move the clock themselves.
+  package func careRound() async throws(SyncFailure) {
+    let environment = try await environment()
+    try await environment.queue.sampleClock()
+    await auditDueRuns(environment)
+    try await reapEligibleRuns(environment)
+  }
 }

@@ -60,14 +60,21 @@ extension NASSyncClient {
           problemClass: "destination_unreachable", severity: .critical, runPath: nil, equipmentID: nil, destination: outage.destination,
           since: Date(timeIntervalSince1970: outage.since), message: outage.failure.message,
           blocks: "every run that goes to \(outage.destination); no attempt is burned meanwhile", nextStep: outage.failure.hint))
+      if let overdue = try await overdueAudits(outage, queue) { problems.append(overdue) }
     }
     problems += await problemsOfBlockedRuns(try await queue.blockedRuns())
     let checks = try await queue.lastChecks()
+    let faults = try await queue.faults()
+    let notMade = try await queue.auditsNotMade()
     let jobs = try await queue.latestJobs()
     for job in jobs {
-      if let check = checks[job.number], job.state == .verified || job.state == .cleanupEligible, let problem = Self.problem(job, check) {
+      let isPublished = job.state == .verified || job.state == .cleanupEligible || job.state == .cleaned
+      if job.state == .cleaned, let fault = faults[job.number] {
+        problems.append(Self.problem(job, fault))
+      } else if isPublished, let check = checks[job.number], let problem = Self.problem(job, check) {
         problems.append(problem)
       }
+      if isPublished, let missed = notMade[job.number] { problems.append(Self.problem(job, notMade: missed)) }
       if let problem = Self.cleanupProblem(job) { problems.append(problem) }
       guard let error = job.lastError else { continue }
       let failed = job.state == .failed
@@ -75,10 +82,11 @@ extension NASSyncClient {
       problems.append(
         Problem(
           problemClass: failed ? error.kind.rawValue : "waiting", severity: failed ? .critical : .warning, runPath: job.runPath,
-          equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: job.updatedAt),
+          equipmentID: job.equipmentID, destination: job.destination,
+          since: Date(timeIntervalSince1970: failed ? faults[job.number]?.since ?? job.updatedAt : job.updatedAt),
           message: error.message,
           blocks: failed
-            ? "the run is not on the NAS"
+            ? Self.blocks(error)
             : "the run; it was tried \(job.attempts == 1 ? "once" : "\(job.attempts) times") in vain and is tried again by itself",
           nextStep: failed ? NextStep.hint(error.hint, run: job.runPath, then: "retry") : NextStep.hint(error.hint, run: job.runPath)))
     }
@@ -110,6 +118,12 @@ extension NASSyncClient {
   /// What a check on demand found and nobody has mended yet.
   private static func problem(_ job: JobRow, _ check: (event: String, at: Double, detail: String)) -> Problem? {
     let onNAS = check.event == "nas_mismatch_on_demand"
+    if onNAS, job.state == .cleaned {
+      return Problem(
+        problemClass: "nas_copy_differs", severity: .critical, runPath: job.runPath, equipmentID: job.equipmentID,
+        destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail, blocks: onlyCopy,
+        nextStep: restoration(job))
+    }
     guard onNAS || check.event == "local_mismatch_on_demand" else { return nil }
     let path = shellWord(job.runPath)
     return Problem(
@@ -117,9 +131,55 @@ extension NASSyncClient {
       equipmentID: job.equipmentID, destination: job.destination, since: Date(timeIntervalSince1970: check.at), message: check.detail,
       blocks: onNAS ? "the NAS copy cannot be relied on" : "nothing; the NAS copy is whole",
       nextStep: onNAS
-        ? "`nassync verify \(path)` names the files. Move the wrong ones away on the NAS, then `nassync enqueue \(path)`: what is missing "
-          + "there is sent again."
+        ? "`nassync verify \(path)` names the files. `nassync enqueue \(path)`: what is missing or wrong there is sent again from here, where "
+          + "the file here still is the published one, and the wrong one is moved aside on the NAS. What is additional there is left alone."
         : "`nassync verify \(path)` names the files. New ones are sent by `nassync enqueue \(path)`; a changed one wants a look before "
           + "anything else.")
+  }
+
+  private static let onlyCopy = "the NAS held the only copy: the local one was removed"
+
+  private static func restoration(_ job: JobRow) -> String {
+    "Restore the files from the NAS's own snapshots or a backup, then `nassync verify \(shellWord(job.runPath))`. Check the NAS's disks."
+  }
+
+  /// What an audit found wrong with the only copy there was.
+  private static func problem(_ job: JobRow, _ fault: NASFault) -> Problem {
+    Problem(
+      problemClass: SyncFailure.Kind.remoteCorrupted.rawValue, severity: .critical, runPath: job.runPath, equipmentID: job.equipmentID,
+      destination: job.destination, since: Date(timeIntervalSince1970: fault.since), message: fault.detail, blocks: onlyCopy,
+      nextStep: restoration(job))
+  }
+
+  private static func problem(_ job: JobRow, notMade missed: (at: Double, detail: String)) -> Problem {
+    Problem(
+      problemClass: "audit_not_made", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID, destination: job.destination,
+      since: Date(timeIntervalSince1970: missed.at), message: "the NAS copy could not be verified again: \(missed.detail)",
+      blocks: "the verifications that a clean-up needs; the audit is tried again by itself",
+      nextStep: "`nassync check --equipment \(job.equipmentID)` asks the NAS; "
+        + "`nassync verify \(shellWord(job.runPath))` looks at this run.")
+  }
+
+  private static func blocks(_ error: SyncFailure) -> String {
+    error.kind == .remoteCorrupted ? "the NAS copy cannot be relied on; what is left of the local copy stays" : "the run is not on the NAS"
+  }
+
+  /// Published runs that nobody could look at because their destination is out, once two intervals have gone by.
+  private func overdueAudits(_ outage: Outage, _ queue: SyncQueue) async throws(SyncFailure) -> Problem? {
+    let interval = configuration.verify.auditInterval
+    var count = 0
+    var oldest: Double?
+    for profile in configuration.equipment where route(for: profile).pool.driver.address == outage.destination {
+      let backlog = try await queue.auditBacklog(
+        equipment: profile.id, destination: outage.destination, auditedBefore: clock.wallSeconds - 2 * interval)
+      count += backlog.count
+      if let first = backlog.oldest { oldest = min(oldest ?? first, first) }
+    }
+    guard let oldest else { return nil }
+    return Problem(
+      problemClass: "audits_overdue", severity: .warning, runPath: nil, equipmentID: nil, destination: outage.destination,
+      since: Date(timeIntervalSince1970: oldest + interval),
+      message: "\(count) published runs there were due to be verified again at least one audit interval ago",
+      blocks: "noticing a NAS copy that goes bad, and the verifications that a clean-up needs", nextStep: outage.failure.hint)
   }
 }

@@ -40,13 +40,16 @@ extension NASSyncClient {
       return SyncJobHandle(
         jobID: "", state: .blocked, runPath: location.root, blockingFindings: verdict.blocking, jobState: nil, unchanged: false)
     }
+    var repairs = false
     if let latest = try await queue.latestJob(ofRun: location.root) {
       let overridden = verdict.overridden.contains { $0.finding.problemClass == .changedAfterSync }
       if let handle = try await existing(latest, snapshot: snapshot, changedFilesPass: overridden, queue: queue) { return handle }
+      repairs = try await isKnownToDiffer(latest, queue: queue)
     }
-    let draft = JobDraft(
+    var draft = JobDraft(
       id: UUID().uuidString.lowercased(), runPath: location.root, equipmentID: location.equipment, relative: location.relative,
       destination: route.pool.driver.address, remotePath: route.root.appending(location.relative).description, priority: priority)
+    draft.repairs = repairs
     let registration = try await queue.register(draft, entries: snapshot.entries)
     let job: JobRow
     switch registration {
@@ -57,6 +60,12 @@ extension NASSyncClient {
     let handle = Self.handle(job, unchanged: false)
     hub.send(.enqueued(handle))
     return handle
+  }
+
+  /// Whether a check or an audit has found the NAS copy of a run changed, so that its next job puts right what the queue knows as its own.
+  private func isKnownToDiffer(_ job: JobRow, queue: SyncQueue) async throws(SyncFailure) -> Bool {
+    if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return true }
+    return try await queue.hasFault(runPath: job.runPath)
   }
 
   /// What an earlier job of the run makes of a request to enqueue it; nil where a new generation is needed.
@@ -83,8 +92,8 @@ extension NASSyncClient {
       }
       guard snapshot.replacingEntries(entries).difference(from: snapshot.replacingEntries(known)).isEmpty else { return nil }
       try await queue.clearBlocked(runPath: job.runPath)
-      // A check found the NAS copy changed: a new generation sends what is missing there and names what differs.
-      if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return nil }
+      // A check found the NAS copy changed: a new generation sends again what is missing or wrong there.
+      if try await isKnownToDiffer(job, queue: queue) { return nil }
       return Self.handle(job, unchanged: true)
     case .cleaned:
       guard !changedFilesPass, try await holdsNothingNew(snapshot, of: job, queue: queue) else { return nil }

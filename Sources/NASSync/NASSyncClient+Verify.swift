@@ -177,11 +177,16 @@ struct NASComparison: Sendable {
   let evidence: Evidence?
   /// Of every file; nil where anything differs, the manifest, receipt and record among it.
   let proof: VerifiedReceipt?
+  /// Files there that are none of the run's, where they are no mismatch.
+  let extras: [RelativePath]
 }
 
 extension JobRunner {
   /// Compares the published run with what it must be, the manifest and receipt among it.
-  func compareWithNAS(_ subject: NASSyncClient.VerificationSubject, relative: RelativePath) async throws(StepFailure) -> NASComparison {
+  /// - Parameter toleratesExtras: Files that somebody else put there since are reported beside the mismatches and not as some.
+  func compareWithNAS(
+    _ subject: NASSyncClient.VerificationSubject, relative: RelativePath, toleratesExtras: Bool = false
+  ) async throws(StepFailure) -> NASComparison {
     let layout = RemoteLayout(
       relative: relative, stagingName: ".nassync-none", root: route.root, metadataFolder: environment.metadataFolder)
     let tree: RemoteTree?
@@ -192,22 +197,24 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     let expected = subject.expected
     let known = Set(expected.map(\.path))
-    let receipt = try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26)
+    let receipt = try await document(layout.receipt, layout: layout, tree: tree, limit: 1 << 26)
     // What the receipt of this very publication names as foreign was there before us.
     let trusted = receipt.flatMap { SHA256Hasher.digest(of: $0) } == subject.job?.receiptDigest || subject.job == nil
     let foreign = Set(trusted ? receipt.flatMap(Receipt.decode)?.foreign ?? [] : [])
     let extras = tree.map { extraFiles(in: $0, known: known, layout: layout) }?.filter { !foreign.contains($0.description) } ?? []
     let outcome = try await withVerifier { (verifier) throws(TransportError) in
       try await verifier.verify(
-        expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: extras)
+        expected, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: toleratesExtras ? [] : extras)
     }
-    let documents = try await compareDocuments(subject, layout: layout)
+    let documents = try await compareDocuments(subject, layout: layout, tree: tree)
+    let tolerated = toleratesExtras ? extras : []
     switch outcome {
     case .proven(let proof):
-      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil)
+      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil, extras: tolerated)
     case .differs(let found):
       return NASComparison(
-        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil)
+        mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil, extras: tolerated
+      )
     }
   }
 
@@ -218,7 +225,7 @@ extension JobRunner {
   }
 
   private func compareDocuments(
-    _ subject: NASSyncClient.VerificationSubject, layout: RemoteLayout
+    _ subject: NASSyncClient.VerificationSubject, layout: RemoteLayout, tree: RemoteTree?
   ) async throws(StepFailure) -> [IntegrityReport.Mismatch] {
     var mismatches: [IntegrityReport.Mismatch] = []
     func compare(_ path: RelativePath, _ content: [UInt8]?, with digest: ContentDigest?) {
@@ -231,7 +238,7 @@ extension JobRunner {
         IntegrityReport.Mismatch(
           path: path.description, place: .nas, problem: .damagedManifest, detail: "the NAS's copy is not the one that was published"))
     }
-    let manifest = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30)
+    let manifest = try await document(layout.manifest, layout: layout, tree: tree, limit: 1 << 30)
     compare(layout.manifest, manifest, with: subject.job?.manifestDigest)
     if subject.job == nil, let manifest {
       let same: Bool
@@ -240,11 +247,19 @@ extension JobRunner {
       }
       if !same { compare(layout.manifest, manifest, with: ContentDigest(bytes: [UInt8](repeating: 0, count: 32))) }
     }
-    let receipt = try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26)
+    let receipt = try await document(layout.receipt, layout: layout, tree: tree, limit: 1 << 26)
     compare(layout.receipt, receipt, with: subject.job?.receiptDigest)
     if let receipt, let record = Receipt.decode(receipt)?.recordSHA256 {
-      compare(layout.record, try await readSmall(layout.final.appending(layout.record), limit: 1 << 26), with: record)
+      compare(layout.record, try await document(layout.record, layout: layout, tree: tree, limit: 1 << 26), with: record)
     }
     return mismatches
+  }
+
+  /// What this program wrote beside a run; nil where no file of that name is there.
+  private func document(
+    _ path: RelativePath, layout: RemoteLayout, tree: RemoteTree?, limit: Int
+  ) async throws(StepFailure) -> [UInt8]? {
+    guard tree?.entries[path]?.kind == .file else { return nil }
+    return try await readSmall(layout.final.appending(path), limit: limit)
   }
 }

@@ -47,6 +47,7 @@ public actor NASSyncClient {
     let stop: StopFlag
     var endsWhenIdle = false
     var task: Task<Void, Never>?
+    let audits = AuditDesk()
   }
 
   /// Nothing is opened and nothing connects yet.
@@ -105,12 +106,14 @@ public actor NASSyncClient {
         hint: "One service a state folder is enough: enqueue beside it, or stop it first.", retry: false)
     }
     let environment = try await environment()
+    let audits = work?.audits ?? AuditDesk()
     work?.task = Task { [weak self] in
       await withTaskGroup(of: Void.self) { group in
         group.addTask { await self?.runWorkers(environment, untilIdle: false) }
-        group.addTask { await self?.runCare(environment) }
+        group.addTask { await self?.witnessTime(environment) }
         group.addTask { await self?.watchForRuns(environment) }
         group.addTask { await self?.runReaper(environment) }
+        group.addTask { await self?.runAudits(environment, audits) }
         await group.waitForAll()
       }
     }
@@ -134,6 +137,8 @@ public actor NASSyncClient {
     guard let work else { return }
     work.stop.set()
     work.task?.cancel()
+    // An audit has no progress to save.
+    work.audits.interrupt()
     let pools = pools()
     let clock = clock
     let interrupter = Task.detached {

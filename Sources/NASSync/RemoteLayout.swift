@@ -26,6 +26,12 @@ struct RemoteLayout: Sendable {
     record = metadata.appending(Self.segment("creation.json"))
   }
 
+  /// The hidden sibling that a repair moves to what it finds wrong. One that is there already is left as it is: the next number is taken.
+  func replaced(byJob id: String, number: Int) -> RemotePath {
+    let name = ".nassync-replaced-\(id)" + (number == 1 ? "" : "-\(number)")
+    return (final.parent ?? final).appending(Self.segment(name))
+  }
+
   /// What this program writes beside a run's own components.
   func isBookkeeping(_ path: RelativePath) -> Bool {
     guard path.parent == metadata, let name = String(validating: path.lastSegment, as: UTF8.self) else { return path == metadata }

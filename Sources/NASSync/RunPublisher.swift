@@ -22,6 +22,28 @@ struct RunPublisher: Sendable {
   let pool: SessionPool
   let layout: RemoteLayout
   let components: [ComponentRow]
+  /// Set where the run is there already and something of it is wrong.
+  var repair: Repair?
+
+  /// How room is made for what is put right: nothing is overwritten, what is wrong is moved into a hidden folder beside the run.
+  struct Repair: Sendable {
+    let jobID: String
+    /// The files that this program published there, by their digests.
+    let published: [RelativePath: ContentDigest]
+    /// The manifest and the receipt that lay beside them.
+    let documents: [RelativePath: ContentDigest]
+    /// Told what is about to be moved, and where to, before the first of it is.
+    let announce: @Sendable ([RelativePath], RemotePath) async throws(TransportError) -> Void
+
+    /// Whether a component is what was published, so that what lies in its place is not.
+    func covers(_ row: ComponentRow) -> Bool {
+      switch row.entry.kind {
+      case .file: row.localDigest != nil && published[row.entry.path] == row.localDigest
+      case .folder, .symlink: true
+      case .special: false
+      }
+    }
+  }
 
   private func files(_ documents: RunDocuments) -> [(RelativePath, [UInt8])] {
     var list: [(RelativePath, [UInt8])] = []
@@ -109,13 +131,24 @@ struct RunPublisher: Sendable {
     }
     let waiting = components.filter { $0.entry.kind != .folder && staged[$0.entry.path] != nil }
     // All that is there already is compared before anything is added: a folder that is no copy of the run stays as it is.
-    for row in waiting where there[row.entry.path] != nil { try await requireEqual(row, isEqual) }
+    var wrong: Set<RelativePath> = []
+    for row in waiting {
+      guard let found = there[row.entry.path] else { continue }
+      if let repair, repair.covers(row) {
+        if try await !self.isEqual(row, to: found, isEqual) { wrong.insert(row.entry.path) }
+      } else {
+        try await requireEqual(row, isEqual)
+      }
+    }
+    let aside = try await prepareRepair(documents, there: there, wrong: &wrong)
     for row in components where row.entry.kind == .folder {
+      if wrong.contains(row.entry.path) { try await moveAside(row.entry.path, to: aside) }
       try await pool.withSession(width: 1) { (session) throws(TransportError) in
         try await session.makeFolder(layout.final.appending(row.entry.path))
       }
     }
-    for row in waiting where there[row.entry.path] == nil {
+    for row in waiting where there[row.entry.path] == nil || wrong.contains(row.entry.path) {
+      if wrong.contains(row.entry.path) { try await moveAside(row.entry.path, to: aside) }
       let taken = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
         do throws(TransportError) {
           try await session.publish(layout.staging.appending(row.entry.path), as: layout.final.appending(row.entry.path))
@@ -128,6 +161,7 @@ struct RunPublisher: Sendable {
       if taken { try await requireEqual(row, isEqual) }
     }
     try await requireAllThere()
+    for (path, _) in files(documents) where wrong.contains(path) { try await moveAside(path, to: aside) }
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.final.appending(layout.metadata))
       for (path, _) in files(documents) {
@@ -165,22 +199,81 @@ struct RunPublisher: Sendable {
     _ row: ComponentRow, _ isEqual: @Sendable (RemotePath, ContentDigest) async throws(TransportError) -> Bool
   ) async throws(TransportError) {
     let final = layout.final.appending(row.entry.path)
-    let equal: Bool
-    if let digest = row.localDigest {
-      equal = try await isEqual(final, digest)
-    } else if case .symlink(let target) = row.entry.kind {
-      equal = try await pool.withSession(width: 1) { (session) throws(TransportError) in
-        guard try await session.entry(at: final)?.kind == .symlink else { return false }
-        return try await session.symlinkTarget(of: final) == target
-      }
-    } else {
-      equal = false
-    }
-    guard equal else {
+    let found = try await pool.withSession(width: 1) { (session) throws(TransportError) in try await session.entry(at: final) }
+    guard try await self.isEqual(row, to: found, isEqual) else {
       throw .failure(
         SyncFailure(
           .remoteConflict, "\(final) appeared on the NAS with another content while the run was being sent",
           hint: "Nothing was overwritten. Compare the two, move the NAS copy away, then `nassync retry`."), sessionLost: false)
+    }
+  }
+
+  /// Whether what a listing said is in a component's place is that component.
+  private func isEqual(
+    _ row: ComponentRow, to found: RemoteEntry?, _ isEqual: @Sendable (RemotePath, ContentDigest) async throws(TransportError) -> Bool
+  ) async throws(TransportError) -> Bool {
+    let final = layout.final.appending(row.entry.path)
+    switch (row.entry.kind, found?.kind) {
+    case (.file, .file?):
+      guard let digest = row.localDigest else { return false }
+      return try await isEqual(final, digest)
+    case (.symlink(let target), .symlink?):
+      return try await pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await session.symlinkTarget(of: final) == target
+      }
+    default: return false
+    }
+  }
+
+  // MARK: - Repairs
+
+  /// Adds what else is wrong, a folder's place or a document, and says where all of it goes.
+  /// - Returns: The folder to move it to: one that nothing is in.
+  private func prepareRepair(
+    _ documents: RunDocuments, there: [RelativePath: RemoteEntry], wrong: inout Set<RelativePath>
+  ) async throws(TransportError) -> RemotePath? {
+    guard let repair else { return nil }
+    for row in components where row.entry.kind == .folder {
+      if let found = there[row.entry.path], found.kind != .folder { wrong.insert(row.entry.path) }
+    }
+    for (path, content) in files(documents) {
+      guard let found = there[path] else { continue }
+      if found.kind == .file, try await isOurs(path, content, known: repair.documents[path]) { continue }
+      wrong.insert(path)
+    }
+    guard !wrong.isEmpty else { return nil }
+    let place = try await pool.withSession(width: 1) { (session) throws(TransportError) -> RemotePath in
+      for number in 1...1_000 {
+        let place = layout.replaced(byJob: repair.jobID, number: number)
+        if try await session.entry(at: place) == nil { return place }
+      }
+      throw .failure(
+        SyncFailure(
+          .remoteConflict, "there are a thousand folders \(layout.replaced(byJob: repair.jobID, number: 1)) on the NAS",
+          hint: "Look at what was moved aside there and remove it, then `nassync retry`."), sessionLost: false)
+    }
+    try await repair.announce(wrong.sorted(), place)
+    return place
+  }
+
+  /// Whether a document there is the one that was published, or the very one that is about to be.
+  private func isOurs(_ path: RelativePath, _ content: [UInt8], known: ContentDigest?) async throws(TransportError) -> Bool {
+    let found = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await Self.readSmall(layout.final.appending(path), limit: 1 << 30, session: session)
+    }
+    guard let found else { return true }
+    return found == content || (known != nil && SHA256Hasher.digest(of: found) == known)
+  }
+
+  /// Moves what is wrong out of the way by a rename that replaces nothing. What is gone by itself meanwhile is fine.
+  private func moveAside(_ path: RelativePath, to place: RemotePath?) async throws(TransportError) {
+    guard let place else { return }
+    let target = place.appending(path)
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      if let parent = target.parent { try await session.makeFolder(parent) }
+      do throws(TransportError) { try await session.publish(layout.final.appending(path), as: target) } catch {
+        guard case .notFound = error else { throw error }
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import Intake
 import JobQueue
 import SyncModel
 import Transport
+import Verification
 
 /// All that a job's steps need, the same for every job of a client.
 struct RunnerEnvironment: Sendable {
@@ -23,6 +24,8 @@ struct RunnerEnvironment: Sendable {
   let metadataFolder: String
   let sender: SenderIdentity
   let space = SpaceLedger()
+  /// Awaited with the number of bytes after each piece that is read back from the NAS; nil reads as fast as it comes.
+  var readBackPace: RemoteVerifier.Pace?
 
   /// One instrument with its open destination.
   struct Route: Sendable {

@@ -19,6 +19,16 @@ public struct JobProgress: Hashable, Sendable, Codable {
   public let currentFile: String?
 }
 
+/// What an audit of a published run found.
+public enum AuditOutcome: Hashable, Sendable {
+  /// The NAS copy is whole. `passes` is how many verifications count now, `counted` whether this one does: two at nearly the same time are one.
+  case whole(files: Int, evidence: Evidence?, passes: Int, counted: Bool)
+  /// The NAS copy is no longer what was published. `failure` names the files and what to do.
+  case corrupted(SyncFailure)
+  /// The copy could not be looked at, for a reason that says nothing about it. It is tried again.
+  case notMade(reason: String)
+}
+
 /// What a client tells whoever listens to `NASSyncClient.events`.
 public enum SyncEvent: Sendable {
   /// A run was let through the gate and registered.
@@ -37,6 +47,8 @@ public enum SyncEvent: Sendable {
   case outage(destination: String, failure: SyncFailure)
   /// The destination answers again.
   case recovered(destination: String)
+  /// An audit of a published run ended.
+  case audited(jobID: String, runPath: String, outcome: AuditOutcome)
   /// Something that does not stop the work and that an operator should know.
   case warning(runPath: String?, message: String)
 }

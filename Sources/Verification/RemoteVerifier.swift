@@ -10,9 +10,15 @@ package struct RemoteVerifier: Sendable {
   let session: any TransportSession
   let hasher: (any RemoteHasher)?
   let method: Method
+  /// Awaited with the number of bytes after each piece that is read back.
+  package typealias Pace = @Sendable (Int) async throws(SyncFailure) -> Void
+  let pace: Pace?
 
-  /// - Parameter hasher: Nil where the destination cannot hash.
-  package init(session: any TransportSession, hasher: (any RemoteHasher)?, method: Method) {
+  /// - Parameters:
+  ///   - hasher: Nil where the destination cannot hash.
+  ///   - pace: Holds up reading back, or ends it; nil reads as fast as the NAS gives.
+  package init(session: any TransportSession, hasher: (any RemoteHasher)?, method: Method, pace: Pace? = nil) {
+    self.pace = pace
     self.session = session
     self.hasher = hasher
     self.method = method
@@ -116,6 +122,7 @@ package struct RemoteVerifier: Sendable {
   ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
     let session = session
+    let pace = pace
     do {
       return try await withThrowingTaskGroup(of: (RemotePath, RemoteDigest).self) { group in
         var result: [RemotePath: RemoteDigest] = [:]
@@ -124,7 +131,7 @@ package struct RemoteVerifier: Sendable {
         while index < min(24, paths.count) {
           let path = paths[index]
           index += 1
-          group.addTask { (path, try await Self.readBack(path, session: session)) }
+          group.addTask { (path, try await Self.readBack(path, session: session, pace: pace)) }
         }
         while let (path, digest) = try await group.next() {
           result[path] = digest
@@ -132,7 +139,7 @@ package struct RemoteVerifier: Sendable {
           if index < paths.count {
             let path = paths[index]
             index += 1
-            group.addTask { (path, try await Self.readBack(path, session: session)) }
+            group.addTask { (path, try await Self.readBack(path, session: session, pace: pace)) }
           }
         }
         return result
@@ -141,11 +148,14 @@ package struct RemoteVerifier: Sendable {
   }
 
   private static func readBack(
-    _ path: RemotePath, session: any TransportSession
+    _ path: RemotePath, session: any TransportSession, pace: Pace?
   ) async throws(TransportError) -> RemoteDigest {
     let accumulator = DigestAccumulator()
     do {
-      try await session.download(path, from: 0) { chunk throws(SyncFailure) in await accumulator.add(chunk) }
+      try await session.download(path, from: 0) { (chunk) async throws(SyncFailure) in
+        try await pace?(chunk.count)
+        await accumulator.add(chunk)
+      }
     } catch {
       switch error {
       case .notFound: return .missing

@@ -76,7 +76,7 @@ import Testing
       workers: 64
       time_zone: Europe/Vienna
       retry: { backoff: [500ms, 1.5m, 1d] }
-      verify: { method: readback, audit_interval: 7d }
+      verify: { method: readback, audit_interval: 7d, audit_download_mbps: 50, audit_time: 4h }
       cleanup: { enabled: true, min_verify_passes: 3, min_age_hours: 0.5, retain_metadata: false }
       gate:
         content_scan_extensions: [.TXT, .xml]
@@ -112,7 +112,8 @@ import Testing
       #expect(configuration.uploadMbps == nil)
       #expect(configuration.timeZone == "Europe/Vienna")
       #expect(configuration.retry.backoff == [0.5, 90, 86_400])
-      #expect(configuration.verify == VerifySettings(method: .readback, auditInterval: 604_800))
+      #expect(configuration.verify == VerifySettings(method: .readback, auditInterval: 604_800, auditDownloadMbps: 50, auditTime: 14_400))
+      #expect(configuration.verify.auditWindow == 86_400)
       #expect(
         configuration.cleanup == CleanupSettings(enabled: true, minVerifyPasses: 3, minAgeHours: 0.5, retainMetadata: false))
       #expect(configuration.gate.contentScanExtensions == [".txt", ".xml"])

@@ -26,6 +26,7 @@ struct Workstation: Sendable {
     /// YAML of `completeness`.
     var completeness: String?
     var verifyMethod = "auto"
+    var auditInterval = "24h"
     var backoff = "[200ms, 200ms, 200ms]"
     var workers = 2
   }
@@ -63,7 +64,7 @@ struct Workstation: Sendable {
       equipment_dir: ./equipment
       workers: \(setup.workers)
       retry: { backoff: \(setup.backoff) }
-      verify: { method: \(setup.verifyMethod) }
+      verify: { method: \(setup.verifyMethod), audit_interval: \(setup.auditInterval) }
 
       """, to: "nassync.yaml")
     var transport = [

@@ -63,6 +63,25 @@ import Testing
     }
   }
 
+  @Test func auditsReadTheIndexOfTheirTurns() async throws {
+    try await QueueFixture.with { fixture in
+      for (sql, range) in [(SyncQueue.AuditStatement.due, "<"), (SyncQueue.AuditStatement.ahead, ">")] {
+        let plan = try await fixture.queue.plan(sql)
+        // Found in their order, and no other row is read: the first that is not superseded ends it.
+        #expect(
+          plan == [
+            "SEARCH job USING INDEX job_by_audit (equipment_id=? AND destination=? AND audited_at\(range)?)",
+            "CORRELATED SCALAR SUBQUERY 1",
+            "SEARCH newer USING COVERING INDEX sqlite_autoindex_job_2 (run_path=? AND generation>?)",
+          ], "\(plan)")
+      }
+      let backlog = try await fixture.queue.plan(SyncQueue.AuditStatement.backlog)
+      #expect(backlog == ["SEARCH job USING INDEX job_by_audit (equipment_id=? AND destination=? AND audited_at<?)"], "\(backlog)")
+      let time = try await fixture.queue.plan(SyncQueue.AuditStatement.time)
+      #expect(time == ["SEARCH audit_spell USING INDEX audit_spell_by_end (ended>? AND ended<?)"], "\(time)")
+    }
+  }
+
   @Test func publishedComponentsAreFoundByTheRun() async throws {
     try await QueueFixture.with { fixture in
       let plan = try await fixture.queue.plan(SyncQueue.LookStatement.published)

@@ -47,6 +47,25 @@ import Transport
     }
   }
 
+  /// The run is there and has gone bad: what is wrong is moved aside, what is gone is brought back, whatever the moment of death.
+  @Test func aRepairSurvivesDeathAtEveryCall() async throws {
+    try await sweep(at: { _ in true }, bad: Self.bad) { lab, run, client in
+      let path = try makeRun(lab, run)
+      try await lab.published(client, path)
+      let there = lab.remote(path)
+      for (name, content) in Self.bad { try lab.overwrite(there + "/" + name, content) }
+      try FileManager.default.removeItem(atPath: there + "/empty.dat")
+      try FileManager.default.removeItem(atPath: there + "/link")
+      try FileManager.default.removeItem(atPath: there + "/.exlab-wizard/receipt.json")
+      try await client.fail(path)
+    }
+  }
+
+  /// What lies on the NAS instead of the published files.
+  static let bad: [String: [UInt8]] = [
+    "data.fcs": noise(3000, seed: 7), "sub/deep/large.bin": noise(1000, seed: 8), ".exlab-wizard/checksums.sha256": [0x0a],
+  ]
+
   private func makeRun(_ lab: LabFixture, _ project: String) throws -> String {
     let run = try lab.makeRun(project: project, files: Self.files)
     try FileManager.default.createDirectory(atPath: run + "/nothing", withIntermediateDirectories: true)
@@ -54,15 +73,18 @@ import Transport
     return run
   }
 
-  /// - Parameter interesting: At which calls to die.
+  /// - Parameters:
+  ///   - interesting: At which calls to die.
+  ///   - bad: What must be found kept aside in the end, each once.
   private func sweep(
     method: VerifySettings.Method = .server, keepsAll: Bool = true, at interesting: @Sendable (FaultPlan.Call) -> Bool,
+    bad: [String: [UInt8]] = [:],
     _ prepare: @escaping @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws {
     try await LabFixture.with(method: method, backoff: [0.1, 0.1, 0.1]) { lab in
       let destination = LentDestination(lab.realDriver)
       try await destination.open()
-      let calls = try await attempt(nil, lab, destination, keepsAll, prepare)
+      let calls = try await attempt(nil, lab, destination, keepsAll, bad, prepare)
       let chosen = calls.filter(interesting)
       #expect(chosen.count >= 8)
       // A call that only looks leaves nothing behind: dying after it is dying before the next one, and in a row of like ones nothing moves.
@@ -75,10 +97,10 @@ import Transport
       try await withThrowingTaskGroup(of: Void.self) { group in
         var next = deaths.makeIterator()
         for _ in 0..<4 {
-          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, prepare) } }
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, bad, prepare) } }
         }
         while try await group.next() != nil {
-          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, prepare) } }
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, bad, prepare) } }
         }
       }
       await destination.close()
@@ -87,7 +109,7 @@ import Transport
 
   /// - Returns: The calls that the doomed client made.
   private func attempt(
-    _ death: Death?, _ lab: LabFixture, _ destination: LentDestination, _ keepsAll: Bool,
+    _ death: Death?, _ lab: LabFixture, _ destination: LentDestination, _ keepsAll: Bool, _ bad: [String: [UInt8]],
     _ prepare: @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws -> [FaultPlan.Call] {
     let project = death.map { "P\($0.call)\($0.afterwards ? "a" : "b")" } ?? "Whole"
@@ -130,7 +152,8 @@ import Transport
       let names = Set(Self.files.keys).union(["late/more.bin", "sub/more.txt"])
       #expect(Set(try lab.manifestNames(lab.remote(run))) == names, "\(name) (\(where_))")
     }
-    #expect(try lab.siblings(of: run) == ["Run_2026-11-20T10-00"], "\(name) (\(where_))")
+    #expect(try lab.siblings(of: run).filter { !$0.hasPrefix(".nassync-replaced-") } == ["Run_2026-11-20T10-00"], "\(name) (\(where_))")
+    #expect(try lab.movedAside(run) == bad, "\(name) (\(where_))")
     #expect(try lab.syncStatus(run) == "synced")
     let history = try await fresh.history(of: run)
     #expect(!history.contains { $0.event == "digest_mismatch" }, "\(name) (\(where_))")

@@ -19,20 +19,26 @@ package final class ShiftedClock: SyncClock {
   package init() { state = Mutex(State(startedAt: Double(SystemClock().monotonicNanoseconds) / 1e9 - 3600)) }
 
   /// So many seconds go by at once.
-  package func pass(seconds: Double) { state.withLock { $0.passed += seconds } }
+  package func advance(seconds: Double) { state.withLock { $0.passed += seconds } }
 
-  /// Somebody sets the clock on the wall.
+  /// Somebody sets the clock on the wall forward, or back.
   package func set(by seconds: Double) { state.withLock { $0.set += seconds } }
+
+  /// Somebody sets the clock on the wall to a moment, seconds since 1970.
+  package func setWall(_ seconds: Double) {
+    let now = wallSeconds
+    set(by: seconds - now)
+  }
 
   /// The clock on the wall is right again.
   package func setRight() { state.withLock { $0.set = 0 } }
 
-  /// The machine is started anew after having been off for so long.
+  /// The machine was off for so long and has been running for a minute.
   package func restart(after seconds: Double) {
     state.withLock { state in
-      state.passed += seconds
+      state.passed += seconds + 60
       state.boot += 1
-      state.startedAt = Double(real.monotonicNanoseconds) / 1e9 + state.passed
+      state.startedAt = Double(real.monotonicNanoseconds) / 1e9 + state.passed - 60
     }
   }
 

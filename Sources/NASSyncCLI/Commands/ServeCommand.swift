@@ -94,7 +94,7 @@ private struct ServiceLog: Sendable {
     switch event {
     case .progress(let progress): progress.jobID
     case .verifying(let job, _, _, _), .stateChanged(let job, _, _, _), .failed(let job, _, _, _): job
-    case .enqueued, .blocked, .outage, .recovered, .warning: nil
+    case .enqueued, .blocked, .outage, .recovered, .audited, .warning: nil
     }
   }
 }

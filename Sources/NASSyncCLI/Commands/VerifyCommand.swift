@@ -55,7 +55,7 @@ struct VerifyCommand: Sendable {
     if report.mismatches.count > limit { lines.append("  … and \(report.mismatches.count - limit) more; `--json` lists all") }
     if report.mismatches.contains(where: { $0.place == .nas }) {
       lines.append(
-        "  Next: move the wrong files away on the NAS, then `nassync enqueue` the run. What is missing there is sent again from here.")
+        "  Next: `nassync enqueue` the run: what is missing or wrong there is sent again, where the file here still is the published one.")
     }
     return lines
   }

@@ -38,7 +38,7 @@ struct DrainProgress: Sendable {
     case .stateChanged(let job, _, _, .failed):
       // What failed is not waited for.
       shares[job] = nil
-    case .enqueued, .blocked, .stateChanged, .failed, .outage, .recovered, .warning: break
+    case .enqueued, .blocked, .stateChanged, .failed, .outage, .recovered, .audited, .warning: break
     }
   }
 

@@ -10,7 +10,8 @@ enum EventText {
     switch event {
     case .progress, .verifying: .progress
     case .enqueued, .stateChanged, .recovered: .change
-    case .blocked, .failed, .outage, .warning: .trouble
+    case .audited(_, _, .whole): .change
+    case .blocked, .failed, .outage, .warning, .audited: .trouble
     }
   }
 
@@ -30,12 +31,23 @@ enum EventText {
         + (next.map { " Tried again after \(Moment.local(Date(timeIntervalSince1970: $0)))." } ?? "")
     case .outage(let destination, let failure): "\(displayText(destination)) does not answer: \(sentences(failure))"
     case .recovered(let destination): "\(displayText(destination)) answers again"
+    case .audited(_, let run, let outcome): "\(names.shown(run)): \(words(outcome))"
     case .warning(let run, let message): (run.map { names.shown($0) + ": " } ?? "") + displayText(message)
     }
   }
 
   private static func sentences(_ failure: SyncFailure) -> String {
     "\(displayText(failure.message)) (\(failure.kind.rawValue)). \(displayText(failure.hint))"
+  }
+
+  private static func words(_ outcome: AuditOutcome) -> String {
+    switch outcome {
+    case .whole(let files, let evidence, let passes, let counted):
+      "audited, \(Quantities.count(files, "file")) whole on the NAS\(evidence.map { " (\($0.rawValue))" } ?? ""), "
+        + (counted ? "verification \(passes)" : "too soon after the last to count as another verification")
+    case .corrupted(let failure): "audited, THE NAS COPY IS WRONG: \(sentences(failure))"
+    case .notMade(let reason): "could not be audited and is tried again: \(displayText(reason))"
+    }
   }
 
   private static func words(_ from: JobState, _ to: JobState) -> String {

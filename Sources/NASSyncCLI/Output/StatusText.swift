@@ -64,7 +64,7 @@ enum StatusText {
   }
 
   private static func remark(_ run: RunStatus) -> String {
-    if let error = run.lastError, run.state == .job(.failed) || run.attempts > 0 {
+    if let error = run.lastError, run.state == .job(.failed) || run.state == .job(.cleaned) || run.attempts > 0 {
       guard let next = run.nextAttemptAt else { return "\(error.kind.rawValue): \(error.message)" }
       return "again at \(Moment.local(next)); \(error.kind.rawValue): \(error.message)"
     }
