@@ -19,6 +19,7 @@ final class PropertyWorld: Sendable {
     case overrideAdded, overrideRevoked, overrideExpires
     case recordBroken, recordMended
     case crashNext, editNext
+    case newRun, goodSpell
   }
 
   /// More of what leads somewhere, less of what only hinders.
@@ -26,7 +27,12 @@ final class PropertyWorld: Sendable {
     Event.allCases
     + [.addFile, .addFile, .enqueue, .enqueue, .enqueue, .drain, .drain, .drain, .drain, .audit, .audit, .audit, .cleanUp, .cleanUp]
     + [.cleanUpOne, .cleanUpOne, .dayPasses, .dayPasses, .dayPasses, .retry, .retry, .nasBack, .nasBack, .clockRight, .recordMended]
-    + [.removePlaceholder, .removePlaceholder, .overrideAdded, .editNext, .crashNext]
+    + [.removePlaceholder, .removePlaceholder, .overrideAdded, .editNext, .crashNext, .newRun, .goodSpell, .goodSpell, .goodSpell]
+
+  /// What brings a run to its end where nothing comes between.
+  static let wayToTheEnd: [Event] = [
+    .nasBack, .clockRight, .recordMended, .removePlaceholder, .newRun, .enqueue, .drain, .dayPasses, .audit, .dayPasses, .audit, .cleanUp,
+  ]
 
   /// What the next calls on the NAS meet.
   private struct Fate {
@@ -53,7 +59,8 @@ final class PropertyWorld: Sendable {
   let destination: LentDestination
   let clock = ShiftedClock()
   let name: String
-  let runs: [String]
+  /// All runs there ever were; what happens happens to the last three.
+  private let made = Mutex<[String]>([])
   private let fate = Mutex(Fate())
   private let counted = Mutex(Counts())
 
@@ -63,14 +70,17 @@ final class PropertyWorld: Sendable {
     self.lab = lab
     self.destination = destination
     name = "Seed\(seed)"
-    var made: [String] = []
-    for number in 1...3 {
-      made.append(
-        try lab.makeRun(
-          number == 1 ? "CONFOCAL_01" : "CYTOMETER_01", project: "\(name)-\(number)",
-          files: ["data.fcs": Array("measured \(seed) \(number)".utf8), "sub/notes.txt": Array("fine\n".utf8)]))
-    }
-    runs = made
+    for _ in 1...3 { try makeRun() }
+  }
+
+  private var runs: [String] { made.withLock { $0 } }
+
+  private func makeRun() throws {
+    let number = runs.count + 1
+    let run = try lab.makeRun(
+      number % 3 == 1 ? "CONFOCAL_01" : "CYTOMETER_01", project: "\(name)-\(number)",
+      files: ["data.fcs": Array("measured \(name) \(number)".utf8), "sub/notes.txt": Array("fine\n".utf8)])
+    made.withLock { $0.append(run) }
   }
 
   // MARK: - The product
@@ -148,8 +158,12 @@ final class PropertyWorld: Sendable {
   func live(steps: Int, seed: UInt64) async throws {
     var random = SeededRandom(seed: seed)
     let life = Life(stateFolder: lab.folder + "/\(name)-life1")
+    var plan: [Event] = []
     for _ in 0..<steps {
-      let event = random.pick(Self.deck)
+      var event = random.pick(Self.deck)
+      // A plan goes on unless something comes between.
+      if !plan.isEmpty, random.chance(90) { event = plan.removeFirst() }
+      if event == .goodSpell { plan = Self.wayToTheEnd }
       counted.withLock {
         $0.steps += 1
         $0.events[event.rawValue, default: 0] += 1
@@ -162,7 +176,8 @@ final class PropertyWorld: Sendable {
   }
 
   private func happen(_ event: Event, _ random: inout SeededRandom, _ life: Life) async throws {
-    let run = random.pick(runs)
+    let recent = Array(runs.suffix(3))
+    let run = random.pick(recent)
     let number = random.next()
     switch event {
     case .addFile:
@@ -181,7 +196,9 @@ final class PropertyWorld: Sendable {
         try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: number % 2 == 0 ? "sub" : "../../outside")
       }
     case .addPlaceholder: try lab.write([1], to: run + "/<sample>.dat")
-    case .removePlaceholder: for run in runs { try? FileManager.default.removeItem(atPath: run + "/<sample>.dat") }  // where it is there
+    case .newRun: try makeRun()
+    case .goodSpell: break
+    case .removePlaceholder: for run in recent { try? FileManager.default.removeItem(atPath: run + "/<sample>.dat") }  // where it is there
     case .addFolder: try FileManager.default.createDirectory(atPath: "\(run)/empty-\(number % 3)", withIntermediateDirectories: true)
     case .timePasses: clock.advance(seconds: Double(number % 7200))
     case .dayPasses: clock.advance(seconds: 25 * 3600)
@@ -206,7 +223,7 @@ final class PropertyWorld: Sendable {
         Array(#"{"schema_version":"1.8","level":"run","run_kind":"experimental","validation_overrides":[]}"#.utf8),
         to: run + "/.exlab-wizard/creation.json")
     case .crashNext: fate.withLock { $0.diesIn = 1 + random.below(25) }
-    case .editNext: fate.withLock { $0.edit = (1 + random.below(25), random.below(runs.count)) }
+    case .editNext: fate.withLock { $0.edit = (1 + random.below(25), runs.count - 1 - random.below(3)) }
     case .restart:
       await life.client?.close()
       await life.set(nil)
@@ -260,7 +277,10 @@ final class PropertyWorld: Sendable {
 
   private func act(_ event: Event, _ run: String, _ client: NASSyncClient) async throws(SyncFailure) {
     switch event {
-    case .enqueue: try await client.enqueue(run)
+    case .enqueue:
+      var failure: SyncFailure?
+      for run in runs.suffix(3) { do throws(SyncFailure) { try await client.enqueue(run) } catch { failure = error } }
+      if let failure { throw failure }
     case .drain: _ = try await client.drain()
     case .retry: _ = try await client.retryAllFailed()
     case .audit: try await client.careRound()
