@@ -66,7 +66,8 @@ let package = Package(
     tests(
       "NASSyncTests",
       [
-        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "Cleanup", "CLinux",
+        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "Cleanup",
+        "CLinux",
         "TestSupport",
       ]),
     // The program itself, so that it is built before the tests start it.

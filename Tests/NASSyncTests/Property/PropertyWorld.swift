@@ -184,7 +184,8 @@ final class PropertyWorld: Sendable {
       let path = "\(run)/\(random.chance(50) ? "sub/" : "")file-\(number % 7).dat"
       try? FileManager.default.removeItem(atPath: path)  // a link there must not lead the test itself astray
       try lab.write(Self.content(number), to: path)
-    case .changeFile: try change(run, &random) { path in
+    case .changeFile:
+      try change(run, &random) { path in
         // A link must not lead the test itself astray.
         try FileManager.default.removeItem(atPath: path)
         try self.lab.write(Self.content(number), to: path)
@@ -244,7 +245,8 @@ final class PropertyWorld: Sendable {
   /// A file of the run's published copy, bookkeeping too.
   private func tamper(_ run: String, _ random: inout SeededRandom, _ body: (String) throws -> Void) throws {
     let remote = lab.remote(run)
-    let files = try TreeImage(of: remote).nodes.filter { if case .file(let bytes) = $0.value { !bytes.isEmpty } else { false } }.keys.sorted()
+    let files = try TreeImage(of: remote).nodes.filter { if case .file(let bytes) = $0.value { !bytes.isEmpty } else { false } }.keys
+      .sorted()
     if files.isEmpty { return }
     try body(remote + "/" + random.pick(files))
   }

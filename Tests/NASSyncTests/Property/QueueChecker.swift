@@ -28,7 +28,8 @@ struct QueueChecker {
         faults.append("history \(row.sequence): \(row.event) moved job \(row.job) from \(row.from ?? "nothing") to \(row.to ?? "nothing")")
       }
       if row.from != state[row.job] {
-        faults.append("history \(row.sequence): \(row.event) starts from \(row.from ?? "nothing"), job \(row.job) was \(state[row.job] ?? "nothing")")
+        faults.append(
+          "history \(row.sequence): \(row.event) starts from \(row.from ?? "nothing"), job \(row.job) was \(state[row.job] ?? "nothing")")
       }
       state[row.job] = row.to
     }
@@ -48,7 +49,8 @@ struct QueueChecker {
         { (number: $0.integer(0), state: $0.text(1), passes: Int($0.integer(2))) })
     else { return nil }
     let rows = try connection.query(
-      "SELECT path, remote_digest FROM component WHERE job = ?1 AND state = 'verified' AND remote_digest IS local_digest", [.integer(job.number)]
+      "SELECT path, remote_digest FROM component WHERE job = ?1 AND state = 'verified' AND remote_digest IS local_digest",
+      [.integer(job.number)]
     ) { (path: String(decoding: $0.blob(0), as: UTF8.self), digest: $0.blob(1)) }
     return (job.state, job.passes, Dictionary(rows.map { ($0.path, $0.digest) }) { $1 })
   }
