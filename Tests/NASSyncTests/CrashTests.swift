@@ -153,7 +153,10 @@ import Transport
       #expect(Set(try lab.manifestNames(lab.remote(run))) == names, "\(name) (\(where_))")
     }
     #expect(try lab.siblings(of: run).filter { !$0.hasPrefix(".nassync-replaced-") } == ["Run_2026-11-20T10-00"], "\(name) (\(where_))")
-    #expect(try lab.movedAside(run) == bad, "\(name) (\(where_))")
+    // The receipt of an attempt that died just after it put it there is nobody's proof, and the next attempt moves it aside too.
+    var aside = try lab.movedAside(run)
+    if bad[".exlab-wizard/receipt.json"] == nil { aside[".exlab-wizard/receipt.json"] = nil }
+    #expect(aside == bad, "\(name) (\(where_))")
     #expect(try lab.syncStatus(run) == "synced")
     let history = try await fresh.history(of: run)
     #expect(!history.contains { $0.event == "digest_mismatch" }, "\(name) (\(where_))")
