@@ -1,6 +1,6 @@
 # What can be done with this tree. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench docs demo install clean
+.PHONY: help build test property lint bench docs demo install clean
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
@@ -21,6 +21,12 @@ build: dependencies  ## the program, for development
 
 test: dependencies  ## every test; real servers on loopback, about as long as a cup of tea
 	scripts/test $(TARGETS)
+
+# Steps and first seed of `make property`.
+STEPS ?= 100000
+SEED ?= 1
+property: dependencies  ## random sequences of all that can happen, checked after each step: STEPS=100000 SEED=1
+	NASSYNC_PROPERTY_STEPS=$(STEPS) NASSYNC_PROPERTY_SEED=$(SEED) swift test $(SWIFT_FLAGS) --filter '^NASSyncTests\.PropertyTests'
 
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint

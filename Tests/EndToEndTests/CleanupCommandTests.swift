@@ -72,7 +72,7 @@ import Testing
 
   @Test func theServiceCleansByItself() async throws {
     try await Workstation.with { lab in
-      try configure(lab, enabled: true, passes: 1)
+      try configure(lab, enabled: true, passes: 2)
       let run = try lab.makeRun()
       let late = try lab.makeRun(project: "LATE")
       #expect(try await lab.nassync("enqueue", run, late).status == 0)
