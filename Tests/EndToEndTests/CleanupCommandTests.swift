@@ -9,7 +9,6 @@ import Testing
   private func configure(_ lab: Workstation, enabled: Bool, passes: Int) throws {
     let path = lab.folder.path + "/nassync.yaml"
     var text = try String(contentsOfFile: path, encoding: .utf8)
-    text = text.replacingOccurrences(of: "method: auto }", with: "method: auto, audit_interval: 1s }")
     text += "cleanup: { enabled: \(enabled), min_verify_passes: \(passes), min_age_hours: 0 }\n"
     try text.write(toFile: path, atomically: true, encoding: .utf8)
   }
@@ -17,7 +16,7 @@ import Testing
   private func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
   @Test func dryRunThenCleanup() async throws {
-    try await Workstation.with { lab in
+    try await Workstation.with(.shell, Workstation.Setup(auditInterval: "1s")) { lab in
       try configure(lab, enabled: false, passes: 2)
       let run = try lab.makeRun()
       #expect(try await lab.nassync("cleanup", run).status == 2)
@@ -55,7 +54,7 @@ import Testing
   }
 
   @Test func whatKeepsARunDecidesTheExitCode() async throws {
-    try await Workstation.with { lab in
+    try await Workstation.with(.shell, Workstation.Setup(auditInterval: "1s")) { lab in
       try configure(lab, enabled: false, passes: 1)
       let gated = try lab.makeRun(project: "A")
       let damaged = try lab.makeRun(project: "B")
@@ -71,7 +70,7 @@ import Testing
   }
 
   @Test func theServiceCleansByItself() async throws {
-    try await Workstation.with { lab in
+    try await Workstation.with(.shell, Workstation.Setup(auditInterval: "1s")) { lab in
       try configure(lab, enabled: true, passes: 2)
       let run = try lab.makeRun()
       let late = try lab.makeRun(project: "LATE")
@@ -79,7 +78,7 @@ import Testing
       #expect(try await lab.nassync("drain").status == 0)
       try Data([1]).write(to: URL(fileURLWithPath: late + "/late.dat"))
       let service = try lab.start("serve")
-      let deadline = Date().addingTimeInterval(30)
+      let deadline = Date().addingTimeInterval(120)
       var states: [JSONValue] = []
       while Date() < deadline {
         states = [
