@@ -53,7 +53,7 @@ final class LibSSH2Channel: SSHChannel {
     }
     try noteRead(Int32(clamping: count))
     // Standard error lies in the same queue and in the same window.
-    if !readIsHalfSent, libssh2_poll_channel_read(raw, 1) != 0 {
+    if !readIsHalfSent, hasDataQueued {
       try takeComplaints()
       let again = readIsHalfSent ? Int(LIBSSH2_ERROR_EAGAIN) : libssh2_channel_read_ex(raw, 0, start, buffer.count)
       if again > 0 { return .bytes(again) }
@@ -102,6 +102,14 @@ final class LibSSH2Channel: SSHChannel {
     return .bytes(count)
   }
 
+  /// Whether libssh2 holds bytes for this channel, of either stream. Not `libssh2_poll_channel_read`: that one gives up, with an error, at the
+  /// first packet of under five bytes in the session's queue, and every answer to a keepalive is one that stays there for good.
+  private var hasDataQueued: Bool {
+    var count: UInt = 0
+    libssh2_channel_window_read_ex(raw, &count, nil)
+    return count > 0
+  }
+
   // MARK: Writing
 
   func write(_ buffer: UnsafeRawBufferPointer) throws(TransportError) -> CarrierResult {
@@ -144,7 +152,7 @@ final class LibSSH2Channel: SSHChannel {
     var events = Int16(POLLIN)
     if writeIsHalfSent || readIsHalfSent || (wantsWrite && endWaitsForRoom) { events |= Int16(POLLOUT) }
     var descriptors = [(descriptor: session.socket.number, events: events)]
-    let queued = !isFreed && !outputEnded && (libssh2_poll_channel_read(raw, 1) != 0 || libssh2_channel_eof(raw) == 1)
+    let queued = !isFreed && !outputEnded && (hasDataQueued || libssh2_channel_eof(raw) == 1)
     if queued, !writeIsHalfSent, !readIsHalfSent { descriptors.append((session.alwaysReady.descriptor, Int16(POLLIN))) }
     return descriptors
   }

@@ -176,9 +176,9 @@ import Testing
     }
   }
 
-  @Test func aRunAmongTenThousandOldOnesIsFound() async throws {
+  @Test func aRunAmongThousandsOfOldOnesIsFound() async throws {
     try await LabFixture.with(adjust: { $0.equipment[0].completeness = .sentinel(file: "done.flag") }) { lab in
-      for number in 0..<10_000 {
+      for number in 0..<3_000 {
         let run = "\(lab.lab)/CYTOMETER_01/P\(number % 10)/Runs/Run_\(number)"
         try FileManager.default.createDirectory(atPath: run, withIntermediateDirectories: true)
       }
@@ -188,7 +188,7 @@ import Testing
       let run = try lab.makeRun(files: ["data.fcs": [1], "done.flag": []])
       let began = Date()
       try await eventually("the new run is verified") { try await state(client, run) == .job(.verified) }
-      print("among 10,000 runs without a signal: verified after \(Date().timeIntervalSince(began)) s")
+      print("among 3,000 runs without a signal: verified after \(Date().timeIntervalSince(began)) s")
       await client.close()
     }
   }
