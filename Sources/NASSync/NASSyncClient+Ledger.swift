@@ -28,8 +28,10 @@ extension NASSyncClient {
 
   /// What there is to say of a run's ledger of overrides today: its chain, and whether the entries that the queue and the receipt know are
   /// still there. Nothing for a run that never had one.
-  /// - Parameter noted: Ids that the queue's history holds.
-  func ledgerVerdict(of location: RunLocation, noted: [String]) async -> [HistoryEntry] {
+  /// - Parameters:
+  ///   - noted: Ids that the queue's history holds.
+  ///   - wasCleaned: The local copy was removed by this program.
+  func ledgerVerdict(of location: RunLocation, noted: [String], wasCleaned: Bool) async -> [HistoryEntry] {
     let folder = configuration.metadataFolder
     let found: (ledger: OverrideLedger?, ids: [String], named: [String], problem: String?)
     found = await readers.next().run {
@@ -47,6 +49,8 @@ extension NASSyncClient {
     }
     // A run that is gone from the workstation has no ledger to look at: its receipt on the NAS names what counted.
     guard FileManager.default.fileExists(atPath: location.root) else { return [] }
+    // Nor has one whose record the clean-up took along, where files that are never removed kept the folder.
+    if wasCleaned, !FileManager.default.fileExists(atPath: "\(location.root)/\(folder)") { return [] }
     var faults = (found.ledger?.faults ?? []).map { fault in
       "ledger: broken at entry \(fault.entry)\(fault.id.map { " (\(displayText($0)))" } ?? ""): \(fault.reason)"
     }

@@ -103,9 +103,12 @@ extension NASSyncClient {
       let first = findings.first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "findings"
       let path = shellWord(run.runPath)
       var step = findings.first?.hint ?? "`nassync gate \(path)` shows the findings."
-      let overridable = findings.map(\.problemClass).filter { !FindingClass.withoutOverride.contains($0) }
-      if let example = overridable.first, overridable.count == findings.count {
-        step += " Or, if it may pass: `nassync override add \(path) --class \(shellWord(example.rawValue)) --reason 'WHY'`."
+      if let example = findings.first, !findings.contains(where: { FindingClass.overrideIsVain.contains($0.problemClass) }) {
+        // For the one place where the class was found only there, as `gate` says it.
+        let places = findings.filter { $0.problemClass == example.problemClass }.map(\.path)
+        step +=
+          " Or, if it may pass: "
+          + Self.overrideCommand(path, example.problemClass, place: places.count == 1 ? places.first ?? nil : nil) + "."
       }
       return Problem(
         problemClass: "blocked_by_gate", severity: .warning, runPath: run.runPath, equipmentID: run.equipmentID, destination: nil,
@@ -113,6 +116,14 @@ extension NASSyncClient {
         message: first + (findings.count > 1 ? " (and \(findings.count - 1) more)" : ""), blocks: "the run stays on this workstation",
         nextStep: step + " Then `nassync enqueue \(path)`.")
     }
+  }
+
+  /// The command that lets a class pass, as it can be typed.
+  /// - Parameters:
+  ///   - run: Quoted for a shell.
+  ///   - place: The one path that it is for; nil for the whole run.
+  static func overrideCommand(_ run: String, _ problemClass: FindingClass, place: String?) -> String {
+    "`nassync override add \(run) --class \(shellWord(problemClass.rawValue))\(place.map { " --path \(shellWord($0))" } ?? "") --reason 'WHY'`"
   }
 
   /// What a check on demand found and nobody has mended yet.

@@ -217,7 +217,8 @@ extension NASSyncClient {
     entries.removeAll { $0.event == Self.overrideNote }
     entries += await overrideHistory(of: location)
     let sorted = entries.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
-    return sorted + (await ledgerVerdict(of: location, noted: noted))
+    let wasCleaned = try await queueIfPresent()?.latestJob(ofRun: location.root)?.state == .cleaned
+    return sorted + (await ledgerVerdict(of: location, noted: noted, wasCleaned: wasCleaned))
   }
 
   func warn(_ problem: String?, run: String) {

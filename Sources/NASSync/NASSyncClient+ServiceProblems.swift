@@ -46,12 +46,18 @@ extension NASSyncClient {
         do throws(RecordError) {
           entries = try RecordStore(runRoot: job.runPath, metadataFolder: folder).read()?.overrides ?? []
         } catch { continue }
-        let ending = Overrides.active(entries, now: now).compactMap { entry -> (entry: Override, end: Double)? in
-          guard let end = entry.expiresAt.flatMap(Timestamp.seconds(parsing:)), end - now <= Self.overrideNotice else { return nil }
-          return (entry, end)
+        let active = Overrides.active(entries, now: now)
+        let standing = active.filter { ($0.expiry ?? .infinity) - now > Self.overrideNotice }
+        let ending = active.compactMap { entry -> (entry: Override, end: Double)? in
+          guard let end = entry.expiry, end - now <= Self.overrideNotice else { return nil }
+          // One that stands for longer and lets the same pass takes its place.
+          let isReplaced = standing.contains { other in
+            other.problemClass == entry.problemClass
+              && (other.path == nil || other.path.map { Array($0.utf8) } == entry.path.map { Array($0.utf8) })
+          }
+          return isReplaced ? nil : (entry, end)
         }
         guard let first = ending.min(by: { $0.end < $1.end }) else { continue }
-        let name = shellWord(first.entry.problemClass.rawValue)
         problems.append(
           Problem(
             problemClass: "override_expires", severity: .warning, runPath: job.runPath, equipmentID: job.equipmentID,
@@ -59,7 +65,8 @@ extension NASSyncClient {
             message: "the override for \(first.entry.problemClass) ends at \(first.entry.expiresAt ?? "?")",
             blocks: job.state.isActive
               ? "the run, if it is not on the NAS by then" : "the removal of the local copy, if it is not done by then",
-            nextStep: "If it may pass for longer: `nassync override add \(shellWord(job.runPath)) --class \(name) --reason 'WHY'`."))
+            nextStep: "If it may pass for longer: "
+              + Self.overrideCommand(shellWord(job.runPath), first.entry.problemClass, place: first.entry.path) + "."))
       }
       return problems
     }

@@ -64,6 +64,10 @@ public struct FindingClass: RawRepresentable, Hashable, Sendable, Codable, Custo
   /// Classes that no override lets through: the gate could not know what it lets through, or there would be nothing to send and to prove.
   public static let withoutOverride: Set<FindingClass> = [.nameNotUTF8, .malformedRecord, .validatorFailed, .emptyRun]
 
+  /// Those, and the classes where an override would only put the failure off: what is published is never overwritten, and neither a pipe nor a
+  /// file that cannot be read can be sent.
+  public static let overrideIsVain: Set<FindingClass> = withoutOverride.union([.changedAfterSync, .specialFile, .unreadableFile])
+
   /// Why no override lets the class through, as a sentence's second half; nil for classes that one can let through.
   public var whyNoOverride: String? {
     switch self {

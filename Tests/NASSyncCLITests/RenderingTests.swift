@@ -43,12 +43,12 @@ struct RenderingTests {
 
   @Test("a blocked run shows where, what, and the exact command")
   func findings() {
-    let one = [finding(.specialFile, nil), finding(.reservedFilesystemName, "a b/CON")]
+    let one = [finding(.caseCollision, nil), finding(.reservedFilesystemName, "a b/CON")]
     let lines = FindingText.lines(one)
     #expect(lines.contains("  reserved_filesystem_name  a b/CON") && lines.contains("    Mend it."))
     #expect(!lines.joined().contains("\u{1b}"))
     let steps = FindingText.nextSteps(one, run: "A/it's", config: "c.yaml")
-    #expect(steps.contains(#"    nassync --config c.yaml override add 'A/it'\''s' --class special_file --reason 'WHY'"#))
+    #expect(steps.contains(#"    nassync --config c.yaml override add 'A/it'\''s' --class case_collision --reason 'WHY'"#))
     #expect(
       steps.contains(
         #"    nassync --config c.yaml override add 'A/it'\''s' --class reserved_filesystem_name --path 'a b/CON' --reason 'WHY'"#))
@@ -57,22 +57,26 @@ struct RenderingTests {
   @Test("several findings of a class take one command, and a class without override takes none")
   func commands() {
     let steps = FindingText.nextSteps(
-      [finding(.specialFile, "a"), finding(.specialFile, "b"), finding(.malformedRecord, nil)], run: "r", config: nil)
-    #expect(steps.filter { $0.contains("override add") } == ["    nassync override add r --class special_file --reason 'WHY'"])
+      [finding(.caseCollision, "a"), finding(.caseCollision, "b"), finding(.malformedRecord, nil)], run: "r", config: nil)
+    #expect(steps.filter { $0.contains("override add") } == ["    nassync override add r --class case_collision --reason 'WHY'"])
     #expect(steps.contains { $0.contains("malformed_record") && $0.contains("repaired") })
+    // An override would let the run in, and the sending would fail.
+    for vain in [FindingClass.specialFile, .unreadableFile, .changedAfterSync] {
+      #expect(!FindingText.nextSteps([finding(vain, "a")], run: "r", config: nil).contains { $0.contains("override add") })
+    }
     #expect(!FindingText.nextSteps([finding(.nameNotUTF8, "x")], run: "r", config: nil).contains { $0.contains("override add") })
-    #expect(FindingText.lines(Array(repeating: finding(.specialFile, nil), count: 70)).last == "  … and 20 more; `--json` lists all")
+    #expect(FindingText.lines(Array(repeating: finding(.caseCollision, nil), count: 70)).last == "  … and 20 more; `--json` lists all")
   }
 
   @Test("the command that is shown is understood")
   func commandsParse() throws {
     let step = try #require(
-      FindingText.nextSteps([finding(.specialFile, "a/b")], run: "A/r", config: nil).first { $0.contains("override add") })
+      FindingText.nextSteps([finding(.caseCollision, "a/b")], run: "A/r", config: nil).first { $0.contains("override add") })
     let words = step.split(separator: " ").dropFirst().map { $0.replacingOccurrences(of: "'", with: "") }
     let path = try RelativePath("a/b")
     #expect(
       try Arguments.parse(words).command
-        == .overrideAdd(run: "A/r", problemClass: .specialFile, reason: "WHY", path: path, expires: nil))
+        == .overrideAdd(run: "A/r", problemClass: .caseCollision, reason: "WHY", path: path, expires: nil))
   }
 
   private func status(_ json: String) throws -> RunStatus {
@@ -134,7 +138,7 @@ struct RenderingTests {
     let events: [SyncEvent] = [
       .stateChanged(jobID: "j", runPath: "/data/a\nb", from: .queued, to: .running), .recovered(destination: "n\r"),
       .failed(jobID: "j", runPath: "/data/a\n", failure: failure, nextAttemptAt: 1e300), .outage(destination: "d", failure: failure),
-      .warning(runPath: nil, message: "x\ny"), .blocked(runPath: "/r", findings: [finding(.specialFile, "p\n")]), try progress("j", 1, 2),
+      .warning(runPath: nil, message: "x\ny"), .blocked(runPath: "/r", findings: [finding(.caseCollision, "p\n")]), try progress("j", 1, 2),
     ]
     for event in events {
       let line = EventText.line(event, names)

@@ -61,6 +61,29 @@ import Testing
     }
   }
 
+  /// The record went with the clean-up, an excluded file stayed: nobody tampered with the ledger.
+  @Test func aLedgerThatWasCleanedAwayIsNotBroken() async throws {
+    try await LabFixture.with(adjust: { $0.cleanup.retainMetadata = false }) { lab in
+      let clock = ShiftedClock()
+      let client = NASSyncClient(configuration: lab.configuration, clock: clock)
+      let run = try lab.makeRun(record: false, files: ["note.txt": Array("<sample_id>\n".utf8), "scratch.tmp": [1]])
+      _ = try await client.addOverride(run, problemClass: .unresolvedPlaceholderToken, reason: "known")
+      try await client.enqueue(run)
+      // This one the queue notes.
+      _ = try await client.addOverride(run, problemClass: .reservedFilesystemName, reason: "in case")
+      #expect(try await client.drain().done.count == 1)
+      #expect(try await client.history(of: run).last?.event == HistoryEntry.ledgerWhole)
+      for _ in 0..<2 {
+        clock.advance(seconds: Self.day + 1)
+        _ = try await client.cleanup(runs: [run])
+      }
+      #expect(try await client.status(of: run).state == .job(.cleaned))
+      #expect(lab.exists(run + "/scratch.tmp") && !lab.exists(run + "/.exlab-wizard"))
+      #expect(try await !client.history(of: run).contains { $0.event == HistoryEntry.ledgerBroken })
+      await client.close()
+    }
+  }
+
   @Test func theWholeWay() async throws {
     try await Self.bench(due: false) { bench in
       #expect(try await bench.unmet() == [.verifyPasses, .age])

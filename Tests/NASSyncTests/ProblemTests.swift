@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import NASSync
 import TestSupport
 import Testing
@@ -104,7 +105,8 @@ import Testing
       let client = NASSyncClient(configuration: lab.configuration)
       #expect(try await client.enqueue(run).state == .blocked)
       let blocked = try #require(try await client.problems().first)
-      #expect(blocked.nextStep.contains("`nassync override add \(run) --class unresolved_placeholder_token --reason 'WHY'`"))
+      #expect(
+        blocked.nextStep.contains("`nassync override add \(run) --class unresolved_placeholder_token --path notes.txt --reason 'WHY'`"))
       #expect(blocked.nextStep.hasSuffix("Then `nassync enqueue \(run)`."))
       try await client.addOverride(
         run, problemClass: .unresolvedPlaceholderToken, reason: "for a month", expiresAt: Date(timeIntervalSinceNow: 30 * 86_400))
@@ -112,9 +114,33 @@ import Testing
       #expect(try await client.problems().isEmpty)
       let found = try await problems(lab, hours: 24 * 24).filter { $0.problemClass == "override_expires" }
       #expect(found.map(\.runPath) == [run])
+      // What the step says resolves it: an override that stands for longer.
+      #expect(found.first?.nextStep.contains("--path") == false)
+      let narrow = try await client.addOverride(
+        run, problemClass: .unresolvedPlaceholderToken, reason: "one place only", path: "notes.txt",
+        expiresAt: Date(timeIntervalSinceNow: 29 * 86_400))
+      #expect(try await problems(lab, hours: 24 * 24).filter { $0.problemClass == "override_expires" }.count == 1)
+      let longer = try await client.addOverride(run, problemClass: .unresolvedPlaceholderToken, reason: "for good")
+      #expect(try await !problems(lab, hours: 24 * 24).contains { $0.problemClass == "override_expires" })
+      try await client.revokeOverride(run, id: longer.id, reason: "not for good")
+      try await client.revokeOverride(run, id: narrow.id, reason: "nor there")
+      #expect(try await problems(lab, hours: 24 * 24).filter { $0.problemClass == "override_expires" }.count == 1)
       _ = try await client.drain()
       // The service does not clean up: nothing counts on it any more.
       #expect(try await problems(lab, hours: 24 * 24).isEmpty)
+      await client.close()
+    }
+  }
+
+  /// An override cannot make a pipe a file, or a file readable: none is offered.
+  @Test func whereAnOverrideWouldNotHelpNoneIsOffered() async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun()
+      #expect(mkfifo(run + "/trigger", 0o600) == 0)
+      let client = NASSyncClient(configuration: lab.configuration)
+      #expect(try await client.enqueue(run).state == .blocked)
+      let problem = try #require(try await client.problems().first)
+      #expect(problem.message.hasPrefix("special_file at trigger") && !problem.nextStep.contains("override"), "\(problem)")
       await client.close()
     }
   }

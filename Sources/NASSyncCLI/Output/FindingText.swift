@@ -32,8 +32,7 @@ enum FindingText {
   static func nextSteps(_ findings: [Finding], run: String, config: String?, equipment: String? = nil) -> [String] {
     var classes: [FindingClass] = []
     for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
-    // Letting a changed file pass would only end in a conflict: what is published is never overwritten.
-    let unavailing = FindingClass.withoutOverride.union([.changedAfterSync])
+    let unavailing = FindingClass.overrideIsVain
     let overridable = classes.filter { !unavailing.contains($0) }
     var lines: [String] = []
     if !overridable.isEmpty {
@@ -44,7 +43,7 @@ enum FindingText {
       }
     }
     for problemClass in classes where unavailing.contains(problemClass) {
-      lines.append("  No override lets \(problemClass.rawValue) pass: it has to be repaired.")
+      lines.append("  No override helps against \(problemClass.rawValue): it has to be repaired.")
     }
     return lines
   }
