@@ -26,7 +26,7 @@ extension LabFixture {
   }
 
   /// Drains until the run is settled; the backoff of the tests is short.
-  func settle(_ client: NASSyncClient, _ run: String, seconds: Double = 20) async throws -> RunStatus {
+  func settle(_ client: NASSyncClient, _ run: String, seconds: Double = 120) async throws -> RunStatus {
     let deadline = Date().addingTimeInterval(seconds)
     while true {
       _ = try await client.drain()

@@ -32,7 +32,7 @@ import Testing
         while !plan.calls.contains(where: { $0.name == "put" }) { try await Task.sleep(nanoseconds: 10_000_000) }
         let run = try lab.makeRun("CONFOCAL_01")
         try await client.enqueue(run)
-        let deadline = Date().addingTimeInterval(20)
+        let deadline = Date().addingTimeInterval(180)
         while try await client.status(of: run).state != .job(.verified), Date() < deadline {
           try await Task.sleep(nanoseconds: 20_000_000)
         }
