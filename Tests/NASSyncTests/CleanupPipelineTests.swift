@@ -107,7 +107,7 @@ import Testing
     }
     try await Self.bench(retain: false) { bench in
       // An override made since is nowhere but in this record.
-      _ = try await bench.client.addOverride(bench.run, problemClass: .emptyRun, reason: "only here")
+      _ = try await bench.client.addOverride(bench.run, problemClass: .unresolvedPlaceholderToken, reason: "only here")
       #expect(try await bench.clean().result == .cleaned)
       #expect(!bench.lab.exists(bench.run + "/data.fcs"))
       #expect(bench.lab.exists(bench.run + "/.exlab-wizard/creation.json") && bench.lab.exists(bench.run + "/.exlab-wizard/deletion.json"))
