@@ -46,7 +46,7 @@ let package = Package(
     room("Transport", ["SyncModel"]),
     room("TransportSFTP", ["CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
     room("Verification", ["SyncModel", "Digests", "Transport"]),
-    room("Cleanup", ["CLinux", "SyncModel", "Intake", "Verification"]),
+    room("Cleanup", ["CLinux", "Digests", "SyncModel", "Intake", "Verification"]),
     room(
       "NASSync",
       [
@@ -77,7 +77,7 @@ let package = Package(
     tests("NASSyncCLITests", ["NASSyncCLI", "NASSync", "SyncModel"]),
     tests("IntakeTests", ["SyncModel", "Intake", "Executors", "TestSupport"]),
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "Digests", "CLinux", "TestSupport"]),
-    tests("CleanupTests", ["Cleanup", "Verification", "Intake", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("CleanupTests", ["Cleanup", "Digests", "Verification", "Intake", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
     tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),

@@ -17,6 +17,8 @@ package struct RemovalPlan: Sendable {
   package let items: [Item]
   /// The listed folders, the deepest first. The metadata folder is none of them.
   package let folders: [RunEntry]
+  /// Inodes that more than one listed file has: hard links.
+  private let shared: Set<UInt64>
 
   /// - Parameters:
   ///   - listed: What was verified, with the digest of each file.
@@ -46,10 +48,15 @@ package struct RemovalPlan: Sendable {
     self.retainMetadata = retainMetadata
     self.jobID = jobID
     self.items = items.sorted { $0.entry.path < $1.entry.path }
+    var inodes: Set<UInt64> = []
+    shared = Set(items.filter { $0.proof != nil && !inodes.insert($0.entry.fingerprint.inode).inserted }.map(\.entry.fingerprint.inode))
     let metadata = Array(metadataFolder.utf8)
     // Longer paths first: what lies in a folder has a longer one.
     self.folders = folders.filter { $0.path.bytes != metadata }.sorted { ($0.path.bytes.count, $1.path) > ($1.path.bytes.count, $0.path) }
   }
+
+  /// Whether the file has another name in the run.
+  func hasOtherNames(_ entry: RunEntry) -> Bool { entry.kind == .file && shared.contains(entry.fingerprint.inode) }
 
   /// Whether the metadata folder's rule keeps this.
   func isRetained(_ path: RelativePath) -> Bool { retainMetadata && isInMetadata(path) }

@@ -1,4 +1,5 @@
 import CLinux
+import Digests
 import Glibc
 import Intake
 import SyncModel
@@ -50,7 +51,7 @@ package struct RunCleaner: Sendable {
         return result
       }
       try hook(.before, item.entry.path)
-      switch try removeOne(item.entry, index: index) {
+      switch try removeOne(item, index: index) {
       case .removed: result.add(item.entry)
       case .gone: result.alreadyGone += 1
       case .kept(let why): result.kept.append(RemovalResult.Kept(path: item.entry.path, reason: why))
@@ -71,14 +72,21 @@ package struct RunCleaner: Sendable {
 
   // MARK: - One name
 
-  private func removeOne(_ entry: RunEntry, index: Int) throws(SyncFailure) -> Outcome {
+  private func removeOne(_ item: RemovalPlan.Item, index: Int) throws(SyncFailure) -> Outcome {
+    let entry = item.entry
     guard let place = Place(entry.path, in: run) else {
       let code = errno
       return code == ENOENT ? .gone : .kept(Self.words(code))
     }
+    // Removing one name of a file moves the change time of its others: of these the content says whether they are the verified file.
+    var readsAgain = false
     switch examine(entry, at: place.folder.raw, place.name, changeTime: true) {
     case .failure(.absent): return .gone
-    case .failure(.differs(let why)): return .kept(why)
+    case .failure(.differs(let why)):
+      guard plan.hasOtherNames(entry), case .success = examine(entry, at: place.folder.raw, place.name, changeTime: false) else {
+        return .kept(why)
+      }
+      readsAgain = true
     case .success: break
     }
     var held: Descriptor?
@@ -86,11 +94,12 @@ package struct RunCleaner: Sendable {
       let raw = openName(place.folder.raw, place.name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
       guard raw >= 0 else { return errno == ENOENT ? .gone : .kept(Self.words(errno)) }
       let file = Descriptor(owning: raw)
-      if let why = difference(entry, open: file, changeTime: true) { return .kept(why) }
+      if let why = difference(entry, open: file, changeTime: !readsAgain) { return .kept(why) }
       // Not every file system, nor every user, is given leases; where one is, it tells of writers, and holds new ones off until the end.
       let answer = clinux_read_lease(file.raw)
       if answer == 1 { return .kept("another program has it open for writing") }
       if answer == 0 { held = file }
+      if readsAgain, Self.digest(of: file) != item.proof?.digest { return .kept("its change time moved, and its content is another") }
     }
     try hook(.examined, entry.path)
     let aside = Self.asideName(plan.jobID, index)
@@ -106,6 +115,24 @@ package struct RunCleaner: Sendable {
     withExtendedLifetime(held) {}
     try hook(.removed, entry.path)
     return .removed
+  }
+
+  /// The digest of an open file; nil where it cannot be read, or something touched it meanwhile.
+  private static func digest(of file: Descriptor) -> ContentDigest? {
+    var before = stat()
+    var after = stat()
+    guard fstat(file.raw, &before) == 0 else { return nil }
+    var hasher = SHA256Hasher()
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    while true {
+      let got = read(file.raw, &buffer, buffer.count)
+      if got < 0, errno == EINTR { continue }
+      guard got >= 0 else { return nil }
+      if got == 0 { break }
+      buffer.withUnsafeBytes { hasher.update(UnsafeRawBufferPointer(rebasing: $0[..<got])) }
+    }
+    guard fstat(file.raw, &after) == 0, FileFingerprint(after) == FileFingerprint(before) else { return nil }
+    return hasher.finalize()
   }
 
   /// What speaks against unlinking what was set aside.

@@ -91,4 +91,9 @@ extension FileFingerprint {
     if changed != earlier.changed { return "its change time moved" }
     return nil
   }
+
+  /// Whether size, modification time and inode are the same: what the removal of another name of the file, or a rename, leaves.
+  package func isSameButForChangeTime(as earlier: FileFingerprint) -> Bool {
+    size == earlier.size && modified == earlier.modified && inode == earlier.inode
+  }
 }

@@ -73,6 +73,14 @@ extension SyncQueue {
     }
   }
 
+  /// All jobs of a run, the oldest generation first.
+  package func jobs(ofRun runPath: String) throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      try connection.query(
+        "SELECT \(RowCoding.jobColumns) FROM job WHERE run_path = ?1 ORDER BY generation", [.text(runPath)], RowCoding.job)
+    }
+  }
+
   /// A job by its number.
   package func job(number: Int64) throws(SyncFailure) -> JobRow {
     let row = try read { (connection) throws(SQLiteError) in

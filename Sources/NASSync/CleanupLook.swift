@@ -3,6 +3,7 @@ import Configuration
 import Digests
 import Foundation
 import Gate
+import Glibc
 import Intake
 import JobQueue
 import SyncModel
@@ -60,7 +61,8 @@ struct CleanupInspector: Sendable {
     let components = try await environment.queue.components(of: job)
     let published = try await environment.queue.publishedComponents(ofRun: job.runPath)
 
-    let (snapshot, problem) = await scan(location)
+    var (snapshot, problem) = await scan(location)
+    if snapshot == nil, problem == nil, removalBegan { problem = try await unexplainedAbsence(of: location) }
     var receipt = nas.receipt
     if receipt == nil, let snapshot { receipt = await localReceipt(job, snapshot) }
     var passes = before
@@ -135,6 +137,7 @@ struct CleanupInspector: Sendable {
           proof: found.proof))
       // A file too many, or one that may not be read just now, is a doubt and no damage.
       answer.corrupted = found.mismatches.filter { $0.problem != .extra && $0.problem != .unreadable }
+      if !answer.corrupted.isEmpty, let unmounted = try await runner.emptyRoot(job) { return NASAnswer(.failed(unmounted)) }
       if let receipt, let digest = job.receiptDigest, SHA256Hasher.digest(of: receipt) == digest {
         answer.receipt = Receipt.decode(receipt)
       }
@@ -165,6 +168,16 @@ struct CleanupInspector: Sendable {
     do throws(SyncFailure) { return (try await client.scan(location, route.profile), nil) } catch {
       return (nil, error.kind == .localVanished ? nil : error.message)
     }
+  }
+
+  /// Why it was not this program's removal that the run's folder went with: what is left of a run on a disk that is not there is not removed.
+  private func unexplainedAbsence(of location: RunLocation) async throws(SyncFailure) -> String? {
+    if settings.retainMetadata { return "it is gone, and a clean-up that retains the metadata folder leaves it: is its volume mounted?" }
+    let isAboveThere = try await environment.readers.next().run { () throws(SyncFailure) -> Bool in
+      var status = stat()
+      return stat((location.root as NSString).deletingLastPathComponent, &status) == 0
+    }
+    return isAboveThere ? nil : "it is gone together with the folder above it: is its volume mounted?"
   }
 
   /// The receipt in the run, where it is the published one.

@@ -61,8 +61,13 @@ extension NASSyncClient {
     let environment = try await environment()
     var outcomes: [CleanupOutcome] = []
     for job in jobs {
-      outcomes.append(
-        try await clean(job, environment, asked: runs != nil, dryRun: dryRun, by: "cleanup", hook: hook))
+      do throws(SyncFailure) {
+        outcomes.append(try await clean(job, environment, asked: runs != nil, dryRun: dryRun, by: "cleanup", hook: hook))
+      } catch {
+        // What became of the runs before this one must be told, and those after it have nothing to do with it.
+        if error.kind == .interrupted { throw error }
+        outcomes.append(CleanupOutcome(job, dryRun: dryRun, result: .kept, error: error))
+      }
     }
     return CleanupReport(elsewhere: false, runs: outcomes)
   }
@@ -87,6 +92,8 @@ extension NASSyncClient {
     let route = route(for: profile)
     let inspector = CleanupInspector(
       client: self, environment: environment, route: route, settings: configuration.cleanup, passSpacing: passSpacing, recordsPass: !dryRun)
+    // What an older job's removal left goes on under no other; this job's own is finished by its removal.
+    if !dryRun { try await giveBackSetAside(job.runPath, except: job.id, queue: environment.queue) }
     let passes = try await environment.queue.passes(of: job)
     let known = try await inspector.facts(of: job, passes: passes, reference: passes.last)
     let worthAsking = known.newerJob == nil && CleanupInterlocks.isEligible(known)
@@ -162,11 +169,15 @@ extension NASSyncClient {
       .remoteCorrupted, "the NAS copy of \(displayText(look.job.runPath)) is not what was published: \(first)",
       hint: "Nothing was removed here. Look at the NAS's disks, then `nassync retry` sends what is wrong there again from here.")
     var change = JobChange()
+    change.attempts = 0
+    change.mismatches = 0
     change.lastError = .some(failure)
     change.repairs = true
+    change.fault = failure.message
     let moved = try await environment.queue.transition(
       look.job, on: .remoteCorrupted, worker: nil, change: change, detail: failure.message)
     hub.send(.stateChanged(jobID: look.job.id, runPath: look.job.runPath, from: look.job.state, to: moved.state))
+    warn(await gateKeeper.setSyncStatus(.failed, runPath: look.job.runPath), run: look.job.runPath)
     hub.send(.failed(jobID: look.job.id, runPath: look.job.runPath, failure: failure, nextAttemptAt: nil))
     return CleanupOutcome(moved, dryRun: false, result: .kept, interlocks: look.interlocks, error: failure)
   }
@@ -242,14 +253,22 @@ extension NASSyncClient {
     let due = try await dueForRemoval(queue)
     guard !due.isEmpty, let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory, name: "cleanup.lock") else { return }
     defer { withExtendedLifetime(lock) {} }
+    var first: SyncFailure?
     for job in due {
       guard !environment.stop.isSet else { return }
       // A NAS that did not answer the run before does not answer this one either.
       if try await isOut(job.destination, queue) { continue }
       let fresh = try await queue.job(number: job.number)
       guard fresh.state == .cleanupEligible else { continue }
-      _ = try await clean(fresh, environment, asked: false, dryRun: false, by: "serve", hook: { _, _ in })
+      do throws(SyncFailure) {
+        _ = try await clean(fresh, environment, asked: false, dryRun: false, by: "serve", hook: { _, _ in })
+      } catch {
+        // One run that cannot be cleaned must not hold up those behind it.
+        if error.kind == .interrupted { throw error }
+        first = first ?? error
+      }
     }
+    if let first { throw first }
   }
 
   /// Eligible runs whose next try is due: at once, and after each time that they were kept a quarter of an hour, doubled up to a day.
@@ -271,6 +290,35 @@ extension NASSyncClient {
   private func isOut(_ destination: String, _ queue: SyncQueue) async throws(SyncFailure) -> Bool {
     let now = clock.wallSeconds
     return try await queue.outages().contains { $0.destination == destination && $0.nextAttemptAt > now }
+  }
+
+  // MARK: - What was set aside
+
+  /// Gives files that a removal which died had set aside their own names back. The caller holds the lock of the clean-ups.
+  /// - Parameter except: Job whose own removal goes on with them.
+  private func giveBackSetAside(_ runPath: String, except: String?, queue: SyncQueue) async throws(SyncFailure) {
+    let folder = configuration.metadataFolder
+    let left = try await readers.next().run { () throws(SyncFailure) in SetAside(root: runPath, metadataFolder: folder) }
+    guard let left else { return }
+    for job in try await queue.jobs(ofRun: runPath) where job.id != except && left.isLeft(byJob: job.id) {
+      let listed = try await queue.components(of: job).map(\.entry)
+      let given = try await readers.next().run { () throws(SyncFailure) in left.giveBack(job: job.id, listed: listed) }
+      guard !given.isEmpty else { continue }
+      let named = given.prefix(5).map(\.description).joined(separator: ", ")
+      try await queue.note(job, event: "set_aside_given_back", detail: "a removal that ended early had set it aside: \(named)")
+    }
+  }
+
+  /// As above, for whoever is about to rest on the run's folder.
+  /// - Returns: False where a clean-up is under way, which what is set aside may belong to.
+  func giveBackSetAside(_ runPath: String, queue: SyncQueue) async throws(SyncFailure) -> Bool {
+    let folder = configuration.metadataFolder
+    let isLeft = try await readers.next().run { () throws(SyncFailure) in SetAside(root: runPath, metadataFolder: folder) != nil }
+    guard isLeft else { return true }
+    guard let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory, name: "cleanup.lock") else { return false }
+    defer { withExtendedLifetime(lock) {} }
+    try await giveBackSetAside(runPath, except: nil, queue: queue)
+    return true
   }
 
   // MARK: - Problems

@@ -20,6 +20,8 @@ extension NASSyncClient {
     let queue = try await queue()
     let route = route(for: profile)
     try await loadFacts()
+    // A removal that is under way finishes what it set aside itself.
+    _ = try await giveBackSetAside(location.root, queue: queue)
     let snapshot = try await scan(location, profile)
     // What a clean-up leaves is no empty run.
     if let latest = try await queue.latestJob(ofRun: location.root), latest.state == .cleaned,
@@ -195,6 +197,12 @@ extension NASSyncClient {
       throw SyncFailure(
         .misconfigured, "\(displayText(job.runPath)) is \(job.state.rawValue); only a failed run can be retried",
         hint: job.state.isActive ? "It is on its way; `nassync status` shows how far." : "It needs nothing: its NAS copy is proven.")
+    }
+    // A file that a removal which died had set aside may be the only good copy now.
+    guard try await giveBackSetAside(job.runPath, queue: queue) else {
+      throw SyncFailure(
+        .local, "a clean-up is under way, and a file of \(displayText(job.runPath)) is set aside for one",
+        hint: "Try again when it has ended.")
     }
     var change = JobChange()
     change.attempts = 0

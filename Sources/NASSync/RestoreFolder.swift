@@ -36,6 +36,11 @@ final class RestoreFolder: Sendable {
     shown = displayText(root)
     if mkdir(root, 0o755) != 0, errno != EEXIST { throw Self.failure("cannot make \(displayText(root))", errno) }
     folder = try RunFolder(root: root)
+    // Held as long as the folder is open. Not every file system has such locks; where it has, two restores never share unfinished files.
+    if flock(folder.descriptor.raw, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK {
+      throw SyncFailure(
+        .local, "another restore is filling \(displayText(root))", hint: "Wait for its end, or restore into another folder.")
+    }
     if mkdirat(folder.descriptor.raw, metadataFolder, 0o755) != 0, errno != EEXIST {
       throw Self.failure("cannot make \(displayText(root))/\(displayText(metadataFolder))", errno)
     }

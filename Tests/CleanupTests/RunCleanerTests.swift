@@ -1,5 +1,6 @@
 import CLinux
 import Cleanup
+import Digests
 import Executors
 import Glibc
 import Intake
@@ -21,16 +22,18 @@ import Testing
     let plan: RemovalPlan
     var root: String { tree.path + "/run" }
 
-    init(retain: Bool = true, exclude: [String] = ["*.tmp"], _ make: (TemporaryTree) throws -> Void) throws {
+    init(
+      retain: Bool = true, exclude: [String] = ["*.tmp"], digest: ContentDigest? = InterlockTests.digest,
+      _ make: (TemporaryTree) throws -> Void
+    ) throws {
       tree = try TemporaryTree()
       try tree.write("run/.exlab-wizard/creation.json", "{}")
       try make(tree)
       snapshot = try RunScanner.snapshot(of: tree.path + "/run", metadataFolder: ".exlab-wizard", excluding: exclude)
-      plan = try Self.plan(snapshot, retain: retain)
+      plan = try Self.plan(snapshot, retain: retain, digest: #require(digest))
     }
 
-    static func plan(_ snapshot: RunSnapshot, retain: Bool) throws -> RemovalPlan {
-      let digest = InterlockTests.digest
+    static func plan(_ snapshot: RunSnapshot, retain: Bool, digest: ContentDigest = InterlockTests.digest) throws -> RemovalPlan {
       let files = snapshot.files.map(\.path)
       let proof = VerifiedReceipt(
         proofs: Dictionary(uniqueKeysWithValues: files.map { ($0, VerifiedReceipt.Proof(digest: digest, evidence: .server)) }))
@@ -71,6 +74,48 @@ import Testing
     let result = try run.remove()
     #expect(result.kept.isEmpty && result.removedFiles.count == 3 && result.removedLinks.count == 1 && result.bytes == 16)
     #expect(try run.left() == Self.kept + [".exlab-wizard/own.txt"])
+  }
+
+  /// Removing one name of a file moves the change time of its other names: that alone is no reason to keep them for ever.
+  @Test func hardLinkedFilesOfOneRunGoTogether() throws {
+    let digest = SHA256Hasher.digest(of: Array("measured".utf8))
+    let run = try Run(digest: digest) {
+      try $0.write("run/a.dat", "measured")
+      for name in ["b.dat", "c.dat"] { #expect(link($0.path + "/run/a.dat", $0.path + "/run/" + name) == 0) }
+    }
+    // As after a crash: the first name went, the rest is the next attempt's.
+    let stopped = try? run.remove { (moment, path) throws(SyncFailure) in  // the hook throws
+      if moment == .removed, path.description == "a.dat" { throw SyncFailure(.local, "the test pulled the plug", hint: "None.") }
+    }
+    #expect(stopped == nil && !run.exists("a.dat") && run.exists("b.dat"))
+    let now = try RunScanner.snapshot(of: run.root, metadataFolder: ".exlab-wizard", excluding: [])
+    let comparison = LocalComparison(listed: run.snapshot.entries, snapshot: now, removalBegan: true)
+    #expect(comparison.changed.isEmpty && comparison.intact == 2 && comparison.removedBefore == 1)
+    #expect(LocalComparison(listed: run.snapshot.entries, snapshot: now, removalBegan: false).changed.count == 2)
+    let result = try run.remove()
+    #expect(result.kept.isEmpty && result.removedFiles.count == 2, "\(result.kept)")
+    #expect(try run.left() == Self.kept)
+  }
+
+  /// Another name of the file was used to write to it, and the time set back: only the content says so, and it is kept.
+  @Test func aHardLinkedFileThatWasWrittenToStays() throws {
+    let digest = SHA256Hasher.digest(of: Array("measured".utf8))
+    let run = try Run(digest: digest) {
+      try $0.write("run/a.dat", "measured")
+      #expect(link($0.path + "/run/a.dat", $0.path + "/run/b.dat") == 0)
+    }
+    var before = stat()
+    #expect(lstat(run.root + "/b.dat", &before) == 0)
+    let (root, times) = (run.root, [before.st_atim, before.st_mtim])
+    let result = try run.remove { (moment, path) throws(SyncFailure) in
+      guard moment == .before, path.description == "b.dat" else { return }
+      let file = open(root + "/b.dat", O_WRONLY)
+      pwrite(file, "M", 1, 0)
+      futimens(file, times)
+      close(file)
+    }
+    #expect(result.kept.map(\.path.description) == ["b.dat"])
+    #expect(run.exists("b.dat"))
   }
 
   @Test func withoutRetentionTheWholeRunGoes() throws {

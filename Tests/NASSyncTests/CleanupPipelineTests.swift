@@ -130,7 +130,7 @@ import Testing
     }
     try await Self.bench(retain: false) { bench in
       // An override made since is nowhere but in this record.
-      _ = try await bench.client.addOverride(bench.run, problemClass: .emptyRun, reason: "only here")
+      _ = try await bench.client.addOverride(bench.run, problemClass: .unresolvedPlaceholderToken, reason: "only here")
       #expect(try await bench.clean().result == .cleaned)
       #expect(!bench.lab.exists(bench.run + "/data.fcs"))
       #expect(bench.lab.exists(bench.run + "/.exlab-wizard/creation.json") && bench.lab.exists(bench.run + "/.exlab-wizard/deletion.json"))
@@ -264,6 +264,76 @@ import Testing
       #expect(try bench.lab.json(run + "/.exlab-wizard/deletion.json")["progress"] as? String == "partial")
       #expect(try await bench.client.problems().map(\.problemClass) == ["cleanup_kept"])
     }
+  }
+
+  /// A volume that is not mounted on the NAS looks like a lost run, and must not send every eligible run to FAILED.
+  @Test func anEmptyRootOfTheNASIsNotTakenForALostCopy() async throws {
+    try await Self.bench { bench in
+      let place = bench.lab.server.rootFolder + "/CYTOMETER_01"
+      try FileManager.default.moveItem(atPath: place, toPath: bench.lab.folder + "/unmounted")
+      let outcome = try await bench.clean()
+      #expect(outcome.result == .kept && outcome.state == .cleanupEligible, "\(outcome)")
+      #expect(outcome.unmet.contains { $0.name == .nasCopyProven && $0.detail.contains("mounted") }, "\(outcome.unmet)")
+      try FileManager.default.moveItem(atPath: bench.lab.folder + "/unmounted", toPath: place)
+      #expect(try await bench.clean().result == .cleaned)
+    }
+  }
+
+  /// The disk of the workstation went away in the middle of a removal: what is left on it is not removed by that.
+  @Test func aRunWhoseVolumeIsGoneIsNotCalledCleaned() async throws {
+    for (retain, record) in [(false, true), (true, false)] {
+      try await Self.bench(retain: retain, record: record) { bench in
+        try await Self.pullThePlug(bench)
+        let away = bench.lab.folder + "/unmounted"
+        try FileManager.default.moveItem(atPath: bench.lab.lab, toPath: away)
+        try FileManager.default.createDirectory(atPath: bench.lab.lab, withIntermediateDirectories: true)
+        let outcome = try await bench.clean()
+        #expect(outcome.result == .kept && outcome.state == .cleanupEligible, "\(outcome)")
+        try FileManager.default.removeItem(atPath: bench.lab.lab)
+        try FileManager.default.moveItem(atPath: away, toPath: bench.lab.lab)
+        #expect(try await bench.clean().result == .cleaned)
+      }
+    }
+  }
+
+  /// What a removal that died had set aside may be the only good copy by now: it gets its name back before anything rests on the folder.
+  @Test func whatACrashSetAsideIsTheGoodCopyOfARepair() async throws {
+    try await Self.bench { bench in
+      try await Self.pullThePlug(bench)
+      #expect(!bench.lab.exists(bench.run + "/data.fcs"))
+      try bench.lab.flip(bench.lab.remote(bench.run) + "/data.fcs")
+      #expect(try await bench.clean().state == .failed)
+      try await bench.client.retry(bench.run)
+      #expect(bench.lab.exists(bench.run + "/data.fcs"))
+      #expect(try await bench.client.drain().done.count == 1)
+      #expect(try await bench.state == .job(.verified))
+      #expect(try await bench.lab.checksumsHold(in: bench.lab.remote(bench.run)))
+    }
+  }
+
+  /// A new generation does not leave it behind under a name that nobody looks for, in a run that is called cleaned.
+  @Test func whatACrashSetAsideGoesWithTheNextGeneration() async throws {
+    try await Self.bench { bench in
+      try await Self.pullThePlug(bench)
+      try bench.lab.write([7], to: bench.run + "/late.dat")
+      try await bench.client.enqueue(bench.run)
+      #expect(bench.lab.exists(bench.run + "/data.fcs"))
+      #expect(try await bench.client.drain().done.count == 1)
+      bench.clock.advance(seconds: Self.day)
+      _ = try await bench.clean()
+      bench.clock.advance(seconds: Self.day + 1)
+      #expect(try await bench.clean().result == .cleaned)
+      let left = try FileManager.default.contentsOfDirectory(atPath: bench.run + "/.exlab-wizard")
+      #expect(!left.contains { $0.hasPrefix(".nassync-removing") }, "\(left)")
+    }
+  }
+
+  /// A removal ends while `data.fcs` is set aside.
+  private static func pullThePlug(_ bench: Bench) async throws {
+    let failed = try await bench.client.cleanup(runs: [bench.run]) { (moment, path) throws(SyncFailure) in
+      if moment == .setAside, path.description == "data.fcs" { throw SyncFailure(.local, "the test pulled the plug", hint: "None.") }
+    }.runs.first
+    #expect(failed?.error?.message == "the test pulled the plug" && failed?.state == .cleanupEligible)
   }
 
   @Test func onlyOneCleansAtATime() async throws {

@@ -99,6 +99,25 @@ import Transport
     } catch { return error as? SyncFailure }
   }
 
+  /// Two that fill one folder would write into, and cut, each other's unfinished files: also those that the other has proven meanwhile.
+  @Test func onlyOneRestoreFillsAFolder() async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try makeRun(lab)
+      try await lab.published(client, run)
+      let copy = lab.folder + "/copy"
+      try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: false)
+      let other = open(copy, O_RDONLY | O_DIRECTORY)
+      #expect(flock(other, LOCK_EX | LOCK_NB) == 0)
+      await #expect { try await client.restore(run, to: copy) } throws: {
+        ($0 as? SyncFailure)?.message.contains("another restore") == true
+      }
+      close(other)
+      #expect(try await client.restore(run, to: copy).ok)
+      await client.close()
+    }
+  }
+
   @Test func nothingIsOverwritten() async throws {
     try await LabFixture.with(.sftpOnly) { lab in
       let client = NASSyncClient(configuration: lab.configuration)
