@@ -1,5 +1,8 @@
 #ifndef NASSYNC_CLIBXML2_SHIM_H
 #define NASSYNC_CLIBXML2_SHIM_H
+#include <libxml/xmlversion.h>
+/* Debian's headers would include ICU's, whose types differ from those that Foundation brings with it. Nothing here uses them. */
+#undef LIBXML_ICU_ENABLED
 #include <libxml/parser.h>
 #include <libxml/parserInternals.h>
 #include <libxml/xmlerror.h>
