@@ -31,6 +31,8 @@ let package = Package(
     library("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
     library("CLibSSH2", pkgConfig: "libssh2", apt: "libssh2-1-dev"),
     library("CLibCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
+    library("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
+    library("CLibXML2", pkgConfig: "libxml-2.0", apt: "libxml2-dev"),
     library("CFYAML", pkgConfig: "libfyaml", apt: "libfyaml-dev"),
     .target(name: "CLinux", path: "Sources/C/CLinux"),
 
@@ -43,15 +45,16 @@ let package = Package(
     room("Gate", ["CLinux", "SyncModel", "Intake", "Executors", "Digests"]),
     room("JobQueue", ["CLinux", "SyncModel", "SQLite", "Executors", "Digests"]),
     room("Bandwidth", ["SyncModel"]),
-    room("Transport", ["SyncModel"]),
+    room("Transport", ["SyncModel", "Digests"]),
     room("TransportSFTP", ["CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
+    room("TransportHTTP", ["CCurl", "CLibXML2", "CLibCrypto", "SyncModel", "Executors", "Digests", "Transport"]),
     room("Verification", ["SyncModel", "Digests", "Transport"]),
     room("Cleanup", ["CLinux", "Digests", "SyncModel", "Intake", "Verification"]),
     room(
       "NASSync",
       [
         "SyncModel", "Executors", "SQLite", "Digests", "Configuration", "Intake", "Gate", "JobQueue", "Bandwidth", "Transport",
-        "TransportSFTP", "Verification", "Cleanup", "CLinux",
+        "TransportSFTP", "TransportHTTP", "Verification", "Cleanup", "CLinux",
       ]),
     room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
@@ -79,7 +82,10 @@ let package = Package(
     tests("GateTests", ["SyncModel", "Intake", "Gate", "Executors", "Digests", "CLinux", "TestSupport"]),
     tests("CleanupTests", ["Cleanup", "Digests", "Verification", "Intake", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SFTPCodecTests", ["TransportSFTP"]),
-    tests("TransportConformance", ["TransportSFTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
+    tests("HTTPTests", ["TransportHTTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
+    tests(
+      "TransportConformance",
+      ["TransportSFTP", "TransportHTTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
   ]
 )

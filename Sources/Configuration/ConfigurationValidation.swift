@@ -57,6 +57,7 @@ extension EquipmentProfile {
     checks.that(!exclude.contains(""), "exclude", "a pattern is empty", "remove it")
     switch transport {
     case .sftp(let destination): destination.check(&checks)
+    case .webdav(let destination): destination.check(&checks)
     }
     checks.timeZone("bandwidth.time_zone", bandwidth.timeZone)
     if let problem = bandwidth.problem {
@@ -84,6 +85,16 @@ extension SFTPDestination {
     checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.keepalive", keepalive, in: SettingLimits.networkTimeout)
+  }
+}
+
+extension WebDAVDestination {
+  fileprivate func check(_ checks: inout SettingChecks) {
+    for problem in problems { checks.that(false, "transport.\(problem.key)", problem.message, problem.hint) }
+    if let caFile { checks.absolute("transport.ca_file", caFile) }
+    checks.number("transport.connections", connections, in: SettingLimits.connections)
+    checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
+    checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
   }
 }
 

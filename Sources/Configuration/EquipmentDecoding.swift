@@ -71,17 +71,20 @@ struct EquipmentDecoder {
     var section = parent.section("transport")
     defer { section.close() }
     guard section.has("type") else {
-      _ = section.requiredText("type", "sftp")
+      _ = section.requiredText("type", "sftp or webdav")
       section.ignoreRest()
       return nil
     }
     let driver = section.choice("type", default: Driver.sftp)
-    guard driver == .sftp else {
-      section.fail("type", "the transport `\(driver.rawValue)` is not supported by this version", hint: "use `type: sftp`")
+    switch driver {
+    case .sftp: return .sftp(sftp(&section))
+    case .webdav: return .webdav(webdav(&section))
+    case .s3, .vault:
+      section.fail(
+        "type", "the transport `\(driver.rawValue)` is not supported by this version", hint: "use `type: sftp` or `type: webdav`")
       section.ignoreRest()
       return nil
     }
-    return .sftp(sftp(&section))
   }
 
   private func sftp(_ section: inout SettingsSection) -> SFTPDestination {

@@ -55,6 +55,8 @@ public struct EquipmentProfile: Hashable, Sendable {
 public enum TransportSettings: Hashable, Sendable {
   /// SFTP over SSH.
   case sftp(SFTPDestination)
+  /// WebDAV over HTTPS.
+  case webdav(WebDAVDestination)
 }
 
 /// An account on an SFTP server and the folder there.

@@ -102,6 +102,15 @@ public enum StarterConfiguration {
       # connect_timeout: 15s  # to connect and log in
       # timeout: 60s          # without any progress
       # keepalive: 15s
+      # Or over WebDAV, to a NAS or server that speaks HTTPS (these in place of the lines above):
+      #   | type: webdav
+      #   | url: https://nas01.lab.example/dav/lab   # the folder; it must exist
+      #   | user: labuser
+      #   | password: file:nas-password   # mode 0600; or env:NAME, credential:NAME. Never the password itself
+      #   | auth: basic                   # basic | digest | bearer (with `token` in place of `password`) | none
+      #   | ca_file: nas-ca.pem           # the NAS's own authority, in place of the system's
+      #   | pin: sha256//…                # its public key, in addition
+      #   | connections: 4
 
     bandwidth:
       # Mbit/s outside the windows below; without the line there is no limit, 0 sends in the windows only.

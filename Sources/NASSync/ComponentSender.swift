@@ -172,7 +172,8 @@ struct ComponentSender: Sendable {
       let path = staging.appending(entry.path)
       let start = resumePoint(row, capabilities: session.capabilities)
       do throws(SyncFailure) { try await stream.skip(to: start) } catch { throw .failure(error, sessionLost: false) }
-      let handle = try await session.beginUpload(path, resumingAt: start)
+      let handle = try await session.beginUpload(
+        path, resumingAt: start, size: size, modified: seconds(entry.fingerprint.modified))
       do throws(TransportError) {
         try await pump(row, from: start, stream: stream, session: session, handle: handle)
         let digest: ContentDigest
@@ -217,7 +218,8 @@ struct ComponentSender: Sendable {
       offset += UInt64(current.count)
       await recorder.moving(path, to: offset)
       let now = clock.monotonicNanoseconds
-      if now - lastCheckpoint > Self.checkpointInterval {
+      // Where a file that was cut off is sent whole, no part of it is worth recording.
+      if session.capabilities.resumesFiles, now - lastCheckpoint > Self.checkpointInterval {
         try await session.flush(handle, durable: true)
         try await record(row, state: .pending, durable: offset, digest: nil, isFile: true)
         lastCheckpoint = clock.monotonicNanoseconds
@@ -236,7 +238,7 @@ struct ComponentSender: Sendable {
 
   /// On the way out of a failure: what has been acknowledged is made durable and recorded, so that it is not sent again.
   private func leave(_ row: ComponentRow, session: any TransportSession, handle: UploadHandle, after error: TransportError) async {
-    if !error.sessionLost {
+    if !error.sessionLost, session.capabilities.resumesFiles {
       // In a task of its own: this one may be cancelled, and the progress is worth the last round trip.
       let recorder = recorder
       let staging = staging

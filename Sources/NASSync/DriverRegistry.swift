@@ -1,6 +1,8 @@
 import Configuration
+import Foundation
 import SyncModel
 import Transport
+import TransportHTTP
 import TransportSFTP
 
 /// Makes the drivers that the configuration names.
@@ -9,6 +11,7 @@ struct DriverRegistry: Sendable {
   typealias Custom = @Sendable (EquipmentProfile) -> (any TransportDriver)?
 
   let custom: Custom?
+  let metadataFolder: String
   let clock: any SyncClock
 
   /// The route of an instrument's runs.
@@ -20,6 +23,48 @@ struct DriverRegistry: Sendable {
         profile: profile, pool: SessionPool(driver: driver, limit: destination.connections, clock: clock),
         root: RemotePath(root: destination.remoteRoot),
         connections: destination.connections)
+    case .webdav(let destination):
+      let settings = webdavSettings(destination)
+      let driver = custom?(profile) ?? WebDAVDriver(settings: settings)
+      // A session carries several connections; two of them keep two processors busy with TLS.
+      return RunnerEnvironment.Route(
+        profile: profile, pool: SessionPool(driver: driver, limit: min(2, destination.connections), clock: clock),
+        root: RemotePath(root: settings.root), connections: destination.connections)
+    }
+  }
+
+  private func webdavSettings(_ destination: WebDAVDestination) -> WebDAVSettings {
+    // `validate()` refuses an address that is none before anything is opened; this one reaches nobody.
+    let address = destination.address
+    let origin = HTTPOrigin(
+      scheme: address?.isEncrypted == false ? .http : .https, host: address?.host ?? "invalid.invalid", port: address?.port)
+    let metadata: RelativePath
+    // The configuration's check has found it to be one name.
+    do { metadata = try RelativePath(metadataFolder) } catch { metadata = .defaultMetadataFolder }
+    let http = HTTPSettings(
+      origin: origin, user: destination.user, caFile: destination.caFile, pin: destination.pin, allowsPlainHTTP: destination.insecure,
+      connections: (destination.connections + 1) / 2,
+      connectTimeout: .seconds(destination.connectTimeout), progressTimeout: .seconds(destination.progressTimeout),
+      credentials: { () throws(SyncFailure) in try Self.credentials(destination) })
+    return WebDAVSettings(http: http, root: address?.path ?? "", metadataFolder: metadata)
+  }
+
+  private static func credentials(_ destination: WebDAVDestination) throws(SyncFailure) -> HTTPCredentials {
+    func resolve(_ reference: SecretReference?, _ what: String) throws(SyncFailure) -> String {
+      guard let reference else {
+        throw SyncFailure(.misconfigured, "there is no \(what) for \(destination.url)", hint: "Name its place in the equipment profile.")
+      }
+      do throws(SecretReference.Failure) {
+        return try reference.resolve(environment: ProcessInfo.processInfo.environment)
+      } catch {
+        throw SyncFailure(.misconfigured, displayText("\(error)"), hint: "The \(what) of the equipment profile's transport is kept there.")
+      }
+    }
+    switch destination.login {
+    case .none: return .none
+    case .basic: return .basic(user: destination.user ?? "", password: try resolve(destination.password, "password"))
+    case .digest: return .digest(user: destination.user ?? "", password: try resolve(destination.password, "password"))
+    case .bearer: return .bearer(token: try resolve(destination.token, "token"))
     }
   }
 

@@ -63,7 +63,7 @@ public actor NASSyncClient {
     current = Mutex(configuration)
     self.clock = clock
     self.validator = validator
-    registry = DriverRegistry(custom: driver, clock: clock)
+    registry = DriverRegistry(custom: driver, metadataFolder: configuration.metadataFolder, clock: clock)
     let readers = ReaderThreads(count: 2)
     self.readers = readers
     gateKeeper = Self.gateKeeper(configuration, validator: validator, clock: clock, readers: readers)

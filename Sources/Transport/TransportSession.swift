@@ -31,7 +31,7 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   public var atomicPublish: Bool
   /// A file may be replaced by a rename.
   public var atomicReplace: Bool
-  /// A file can be written further after an interruption.
+  /// A file can be written further after an interruption. Where not, `flush` promises nothing, and a file that was cut off is sent whole.
   public var resumesFiles: Bool
   /// `flush(durable:)` reaches the NAS's disk.
   public var durableFlush: Bool
@@ -39,13 +39,17 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   public var reportsFreeSpace: Bool
   /// Symbolic links can be made.
   public var symlinks: Bool
+  /// Files keep the modification times they are given, and so do folders where `setModified` does not throw `unsupported`.
+  public var keepsTimes: Bool
+  /// Files keep the permission bits they are given.
+  public var keepsModes: Bool
   /// Bytes that one `write` carries best.
   public var preferredWriteSize: Int
 
   /// Takes the values as they are.
   public init(
     server: String, atomicPublish: Bool, atomicReplace: Bool, resumesFiles: Bool, durableFlush: Bool, reportsFreeSpace: Bool,
-    symlinks: Bool, preferredWriteSize: Int
+    symlinks: Bool, keepsTimes: Bool = true, keepsModes: Bool = true, preferredWriteSize: Int
   ) {
     self.server = server
     self.atomicPublish = atomicPublish
@@ -54,6 +58,8 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
     self.durableFlush = durableFlush
     self.reportsFreeSpace = reportsFreeSpace
     self.symlinks = symlinks
+    self.keepsTimes = keepsTimes
+    self.keepsModes = keepsModes
     self.preferredWriteSize = preferredWriteSize
   }
 }
@@ -102,6 +108,14 @@ public protocol TransportSession: AnyObject, Sendable {
   /// - Throws: `failure(.protocol)` where the file is shorter than `offset`.
   func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle
 
+  /// `beginUpload(_:resumingAt:)` for a file whose length and time are known beforehand: what HTTP wants to hear first.
+  /// - Parameters:
+  ///   - size: Bytes of the whole file; exactly so many will be written.
+  ///   - modified: What `finishUpload` will be told.
+  func beginUpload(
+    _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle
+
   /// Takes bytes into the window of requests in flight and returns as soon as there is room: errors of earlier writes are thrown
   /// here or by `flush`.
   func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError)
@@ -127,7 +141,7 @@ public protocol TransportSession: AnyObject, Sendable {
   /// The target of a symbolic link.
   func symlinkTarget(of path: RemotePath) async throws(TransportError) -> [UInt8]
 
-  /// Sets a file's or folder's modification time, seconds since 1970.
+  /// Sets a file's or folder's modification time, seconds since 1970. `unsupported` where nobody can.
   func setModified(_ path: RemotePath, to seconds: Int64) async throws(TransportError)
 
   /// Renames a file or a folder with all that is in it, in one step. `alreadyExists` where the new name is taken.
@@ -160,6 +174,13 @@ public protocol TransportSession: AnyObject, Sendable {
 extension TransportSession {
   /// A driver that cannot ask says so.
   public func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames? { nil }
+
+  /// Of no use to most drivers.
+  public func beginUpload(
+    _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    try await beginUpload(path, resumingAt: offset)
+  }
 }
 
 /// Hashes files on the destination itself.

@@ -4,6 +4,7 @@ import SyncModel
 import TestSupport
 import Testing
 import Transport
+import TransportHTTP
 import TransportSFTP
 
 /// A kind of destination that the suite runs over. Another driver joins by adding one to `all`.
@@ -11,12 +12,15 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   typealias Body = @Sendable (RunningSubject) async throws -> Void
 
   let name: String
+  /// By how much less is asked of a server whose time for one file grows with the number of files in its folder.
+  var slowness = 1
   /// Brings a destination up, with an empty root, runs the body, takes everything down. The driver gives a session up that moves no byte
   /// for the given time.
   let run: @Sendable (_ progressTimeout: Duration, _ body: Body) async throws -> Void
   var testDescription: String { name }
 
-  static let all: [ConformanceSubject] = [.pipes, .sshd(.shell), .sshd(.chroot)]
+  static let all: [ConformanceSubject] =
+    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone)]
 
   /// Runs a body against a destination of its own.
   func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
@@ -44,7 +48,7 @@ struct RunningSubject: Sendable {
   /// The folder on this machine behind the root: what a test looks at with its own eyes.
   let folder: String
   /// Stops the processes that serve the sessions, as a NAS that hangs.
-  let hang: @Sendable () async -> Void
+  let hang: @Sendable () async throws -> Void
 
   func path(_ relative: String) throws -> RemotePath { root.appending(try RelativePath(relative)) }
   func path(_ bytes: [UInt8]) throws -> RemotePath { root.appending(try RelativePath(bytes: bytes)) }
@@ -77,6 +81,27 @@ extension ConformanceSubject {
           RunningSubject(
             driver: SFTPDriver(settings: settings, connector: LibSSH2Connection.connector()), root: RemotePath(root: settings.remoteRoot),
             folder: server.rootFolder, hang: { await server.pauseSessions() }))
+      }
+    }
+  }
+}
+
+extension ConformanceSubject {
+  /// A private web server with WebDAV.
+  static func webdav(_ make: LoopbackWebDAV.Make, tls: Bool = false) -> ConformanceSubject {
+    ConformanceSubject(name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 10 : 1) {
+      progressTimeout, body in
+      try await LoopbackWebDAV.with(make, tls: tls) { server in
+        let origin = HTTPOrigin(scheme: tls ? .https : .http, host: server.host, port: UInt16(server.port))
+        let (user, password) = (server.user, server.password)
+        let http = HTTPSettings(
+          origin: origin, user: user, caFile: tls ? server.caFile : nil, allowsPlainHTTP: !tls, progressTimeout: progressTimeout,
+          credentials: { () throws(SyncFailure) in .basic(user: user, password: password) })
+        let settings = WebDAVSettings(http: http, root: server.rootPath)
+        try await body(
+          RunningSubject(
+            driver: WebDAVDriver(settings: settings), root: RemotePath(root: settings.root), folder: server.rootFolder,
+            hang: { try await server.pause() }))
       }
     }
   }

@@ -46,7 +46,7 @@ import Transport
       // An idle session waits for nothing, however long.
       try await Task.sleep(for: .milliseconds(900))
       #expect(try await session.entry(at: path)?.size == 1)
-      await running.hang()
+      try await running.hang()
       let start = ContinuousClock.now
       let upload = Task { await failure { try await session.put(noise(8 << 20), at: path, modified: nil, mode: nil, durable: false) } }
       let error = await failure { _ = try await session.entry(at: path) }

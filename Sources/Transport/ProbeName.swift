@@ -1,18 +1,16 @@
-import CLibCrypto
 import Digests
 import Glibc
 import SyncModel
-import Transport
 
 /// Names of what a probe leaves in a destination's root for a moment: `.nassync-probe-<workstation>-<process>-<random>`.
 ///
 /// A process that dies while it asks leaves its probe behind. The name says whose it was, so that the next process of the same workstation
 /// removes it, and never one that another process is just using.
-enum ProbeName {
-  static let prefix = ".nassync-probe-"
+package enum ProbeName {
+  package static let prefix = ".nassync-probe-"
 
   /// A new name, which nobody else has.
-  static func make() throws(TransportError) -> RelativePath {
+  package static func make() throws(TransportError) -> RelativePath {
     try path("\(prefix)\(workstation)-\(getpid())-\(String(UInt64.random(in: .min ... .max), radix: 16))")
   }
 
@@ -26,7 +24,7 @@ enum ProbeName {
 
   /// Removes what processes of this workstation left in the root when they died. What cannot be removed stays: it is a small file, and
   /// no reason to fail.
-  static func removeAbandoned(in root: RemotePath, session: SFTPSession) async throws(TransportError) {
+  package static func removeAbandoned(in root: RemotePath, session: any TransportSession) async throws(TransportError) {
     let entries: [RemoteEntry]
     do { entries = try await session.list(root) } catch {
       if error.sessionLost { throw error }

@@ -1,0 +1,124 @@
+import SyncModel
+import Synchronization
+import Transport
+
+extension WebDAVSession {
+  private func headers(modified: Int64?) -> [(name: String, value: String)] {
+    guard let modified, capabilities.keepsTimes else { return [] }
+    return [("X-OC-Mtime", String(modified))]
+  }
+
+  package func put(
+    _ content: [UInt8], at path: RemotePath, modified: Int64?, mode: UInt32?, durable: Bool
+  ) async throws(TransportError) {
+    try requireListed(path)
+    let answer = try await ask("PUT", path, folder: false, headers: headers(modified: modified), body: .bytes(content))
+    guard answer.isSuccess else { throw try await writeFailure(answer, path) }
+  }
+
+  /// Servers have many words for the same thing: what is there decides.
+  private func writeFailure(_ answer: HTTPResponse, _ path: RemotePath) async throws(TransportError) -> TransportError {
+    if [403, 404, 405, 409, 500].contains(answer.status) {
+      if try await entry(at: path)?.kind == .folder { return .alreadyExists(path) }
+      if let parent = path.parent, try await entry(at: parent) == nil {
+        forgetFolders(under: nil)
+        return .notFound(path)
+      }
+    }
+    return failures.failure(answer, "write", path.description)
+  }
+
+  // MARK: Files sent piece by piece
+
+  package func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
+    try await begin(path, offset, size: nil, modified: nil)
+  }
+
+  package func beginUpload(
+    _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    try await begin(path, offset, size: size, modified: modified)
+  }
+
+  private func begin(_ path: RemotePath, _ offset: UInt64, size: UInt64?, modified: Int64?) async throws(TransportError) -> UploadHandle {
+    guard offset == 0 else { throw .unsupported("go on inside \(path): files are sent whole over WebDAV") }
+    try requireListed(path)
+    let request = HTTPRequest(
+      "PUT", WebDAVPaths.target(path, folder: false), headers: headers(modified: modified), body: .stream(length: size))
+    let body = try await http.upload(request)
+    uploads.withLock { $0[body.id] = Upload(body: body, path: path) }
+    return UploadHandle(id: body.id, path: path)
+  }
+
+  private func find(_ handle: UploadHandle) throws(TransportError) -> Upload {
+    guard let upload = uploads.withLock({ $0[handle.id] }) else {
+      throw .failure(SyncFailure(.protocol, "\(handle.path) is not open for writing", hint: "Begin the upload again."), sessionLost: false)
+    }
+    return upload
+  }
+
+  package func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError) {
+    try await http.check()
+    let upload = try find(handle)
+    guard upload.position == offset else {
+      throw .failure(
+        SyncFailure(.protocol, "\(upload.path) can be written from its start to its end only", hint: "Begin the upload again."),
+        sessionLost: false)
+    }
+    if let answer = try await http.write(chunk, to: upload.body) {
+      guard answer.isSuccess else { throw try await writeFailure(answer, upload.path) }
+      throw failures.violated("success before the whole of \(upload.path) had come")
+    }
+    uploads.withLock { $0[handle.id]?.position += UInt64(chunk.count) }
+  }
+
+  /// HTTP acknowledges a body as a whole: nothing is known of it before `finishUpload`.
+  package func flush(_ handle: UploadHandle, durable: Bool) async throws(TransportError) {
+    try await http.check()
+    _ = try find(handle)
+  }
+
+  package func finishUpload(_ handle: UploadHandle, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError) {
+    try await http.check()
+    let upload = try find(handle)
+    uploads.withLock { $0[handle.id] = nil }
+    let answer = try await http.finish(upload.body)
+    guard answer.isSuccess else { throw try await writeFailure(answer, upload.path) }
+  }
+
+  package func abandonUpload(_ handle: UploadHandle) async {
+    guard let upload = uploads.withLock({ $0.removeValue(forKey: handle.id) }) else { return }
+    await http.abandon(upload.body)
+  }
+
+  // MARK: Reading
+
+  package func download(
+    _ path: RemotePath, from offset: UInt64, _ body: @Sendable ([UInt8]) async throws(SyncFailure) -> Void
+  ) async throws(TransportError) {
+    let range = offset > 0 ? [(name: "Range", value: "bytes=\(offset)-")] : []
+    let request = HTTPRequest("GET", WebDAVPaths.target(path, folder: false), headers: range)
+    // A server may ignore the range and send everything.
+    let toSkip = Mutex<UInt64?>(nil)
+    let place = failures
+    let answer = try await http.download(request) { (head, chunk) async throws(SyncFailure) in
+      if head.status == 206, toSkip.withLock({ $0 == nil }), head.header("Content-Range")?.hasPrefix("bytes \(offset)-") != true {
+        throw place.violated("another part of \(path) than was asked for").failure
+      }
+      let skipped = toSkip.withLock { left in
+        let wanted = left ?? (head.status == 206 ? 0 : offset)
+        let count = min(wanted, UInt64(chunk.count))
+        left = wanted - count
+        return Int(count)
+      }
+      if skipped == 0 { try await body(chunk) } else if skipped < chunk.count { try await body(Array(chunk[skipped...])) }
+    }
+    switch answer.status {
+    case 200, 206: return
+    // Nothing from there on.
+    case 416 where offset > 0: return
+    case 404, 410: throw .notFound(path)
+    default: throw failures.failure(answer, "read", path.description)
+    }
+  }
+}

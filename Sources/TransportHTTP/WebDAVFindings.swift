@@ -1,0 +1,90 @@
+import SyncModel
+import Transport
+
+/// What only trying shows of a WebDAV server.
+struct WebDAVFindings: Hashable, Sendable {
+  /// `MOVE` with `Overwrite: F` onto something is refused: without that, publishing could replace another run. Nil where it could not be tried.
+  var refusesToOverwrite: Bool?
+  /// A file keeps the time in `X-OC-Mtime` (Nextcloud, ownCloud, some others).
+  var keepsTimes = false
+  /// `MKCOL` of what exists is refused.
+  var tellsExistingFolders = false
+
+  /// A listing shows names that begin with a dot; nginx's hides them, although they are there.
+  var listsDotNames = true
+
+  /// Of a server that could not be tried: nothing is taken for granted.
+  static let unknown = WebDAVFindings()
+
+  static func ignoresOverwrite(_ settings: WebDAVSettings) -> TransportError {
+    .failure(
+      SyncFailure(
+        .misconfigured, "\(settings.http.origin) ignores `Overwrite: F`, so that publishing a run could replace another one",
+        hint: "Use another WebDAV server, or SFTP: nothing is sent to a server that replaces what it was told to keep."), sessionLost: true)
+  }
+}
+
+extension WebDAVSession {
+  /// A time that no clock shows by itself.
+  private static let testTime: Int64 = 1_000_000_000
+
+  /// Tries what must be known, in a hidden folder of the root that is removed again.
+  /// - Returns: Nil where nothing can be made in the root.
+  func tryOut() async throws(TransportError) -> WebDAVFindings? {
+    let root = RemotePath(root: settings.root)
+    let scratch = root.appending(try ProbeName.make())
+    let made = try await ask("MKCOL", scratch, folder: true)
+    guard made.status == 201 else { return nil }
+    let found: Result<WebDAVFindings, TransportError>
+    do throws(TransportError) { found = .success(try await tryOut(in: scratch)) } catch { found = .failure(error) }
+    if case .failure(let error) = found, error.sessionLost { throw error }
+    try await removeTree(scratch)
+    return try found.get()
+  }
+
+  private func tryOut(in scratch: RemotePath) async throws(TransportError) -> WebDAVFindings {
+    var findings = WebDAVFindings()
+    findings.tellsExistingFolders = try await ask("MKCOL", scratch, folder: true).status == 405
+    let hidden = try Self.below(scratch, ".hidden")
+    let madeHidden = try await ask("MKCOL", hidden, folder: true)
+    guard madeHidden.status == 201 else { throw failures.failure(madeHidden, "make the folder", hidden.description) }
+    findings.listsDotNames = try await list(scratch).contains { $0.name.bytes == Array(".hidden".utf8) }
+    let (first, second) = (try Self.below(scratch, "a"), try Self.below(scratch, "b"))
+    let (mine, theirs) = (try Self.below(first, "mine"), try Self.below(second, "theirs"))
+    for folder in [first, second] {
+      let made = try await ask("MKCOL", folder, folder: true)
+      guard made.status == 201 else { throw failures.failure(made, "make the folder", folder.description) }
+    }
+    for file in [mine, theirs] {
+      let put = try await ask("PUT", file, folder: false, headers: [("X-OC-Mtime", String(Self.testTime))], body: .bytes([1]))
+      guard put.isSuccess else { throw failures.failure(put, "write", file.description) }
+    }
+    findings.keepsTimes = try await entry(at: mine)?.modified == Self.testTime
+    let moved = try await ask(
+      "MOVE", first, folder: true,
+      headers: [("Destination", address(of: second, folder: true)), ("Overwrite", "F"), ("Depth", "infinity")])
+    // Whatever it says: both must still be what they were.
+    let mineIsThere = try await entry(at: mine) != nil
+    let theirsIsThere = try await entry(at: theirs) != nil
+    findings.refusesToOverwrite = !moved.isSuccess && mineIsThere && theirsIsThere
+    return findings
+  }
+
+  /// What a listing would not show cannot be proven to be all that is there: such a name is refused before it is sent.
+  func requireListed(_ path: RemotePath) throws(TransportError) {
+    guard !findings.listsDotNames, let relative = path.relative else { return }
+    for segment in relative.segments where segment.first == UInt8(ascii: ".") {
+      if segment.elementsEqual(settings.metadataFolder.bytes) || segment.starts(with: Array(".nassync-".utf8)) { continue }
+      throw .failure(
+        SyncFailure(
+          .misconfigured, "\(path) cannot be proven there: this server hides names that begin with a dot from its listings",
+          hint: "Exclude such files in the equipment profile, or use another WebDAV server or SFTP."), sessionLost: false)
+    }
+  }
+
+  static func below(_ folder: RemotePath, _ name: String) throws(TransportError) -> RemotePath {
+    do throws(RelativePath.Invalid) { return folder.appending(try RelativePath(name)) } catch {
+      throw .failure(SyncFailure(.protocol, "\(folder) cannot hold \(name)", hint: "Correct url."), sessionLost: false)
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import SyncModel
+import Transport
+
+/// What `nassync check` asks of a WebDAV destination, one line a question. Everything it makes lies in one folder, which it removes.
+struct WebDAVProbe {
+  let settings: WebDAVSettings
+  let session: WebDAVSession
+  private var lines: [DestinationProbe.Line] = []
+  private var failure: SyncFailure?
+  private var freeSpace: UInt64?
+
+  init(settings: WebDAVSettings, session: WebDAVSession) {
+    self.settings = settings
+    self.session = session
+  }
+
+  private mutating func say(_ name: String, _ grade: DestinationProbe.Line.Grade, _ detail: String) {
+    lines.append(DestinationProbe.Line(name: name, grade: grade, detail: detail))
+  }
+
+  mutating func ask() async throws(TransportError) -> DestinationProbe {
+    let origin = settings.http.origin
+    say("server", .good, "\(origin) is \(session.capabilities.server)")
+    sayEncryption()
+    let user = settings.http.user.map { displayText($0) }
+    say("login", .good, user.map { "\($0) is logged in" } ?? "the server asks for no log-in")
+    if try await askRoot(RemotePath(root: settings.root), user ?? "everybody") {
+      sayPublishing()
+      if session.findings.listsDotNames {
+        say("listing", .good, "listings show every name")
+      } else {
+        say(
+          "listing", .limited,
+          "listings hide names that begin with a dot: the metadata folder is asked for by its name, runs with other such names are refused")
+      }
+      say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      if session.capabilities.keepsTimes {
+        say("times", .good, "files keep their modification times; those of folders are the NAS's own")
+      } else {
+        say("times", .limited, "the NAS sets modification times of its own")
+      }
+      say("symlinks", .limited, "WebDAV knows no symbolic links")
+      say("fsync", .limited, "the NAS does not say when a file is on its disk")
+      try await askSpace(RemotePath(root: settings.root))
+      say("evidence", .limited, "files are read back and hashed here (readback)")
+    }
+    return DestinationProbe(
+      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, lines: lines, failure: failure)
+  }
+
+  private mutating func sayEncryption() {
+    guard settings.http.origin.scheme == .https else {
+      return say(
+        "encryption", .limited, "the connection is NOT encrypted, as `insecure` allows: names, data and log-in can be read on the way")
+    }
+    let pin = settings.http.pin == nil ? "" : ", and its public key is the pinned one"
+    let whom = settings.http.caFile.map { "the authorities in \(displayText($0))" } ?? "this system's authorities"
+    say("encryption", .good, "the certificate is vouched for by \(whom)\(pin)")
+  }
+
+  private mutating func askRoot(_ root: RemotePath, _ user: String) async throws(TransportError) -> Bool {
+    do {
+      try await session.checkRoot(root)
+      try await ProbeName.removeAbandoned(in: root, session: session)
+      let scratch = root.appending(try ProbeName.make())
+      try await session.makeFolder(scratch)
+      try await session.removeTree(scratch)
+    } catch {
+      if error.sessionLost { throw error }
+      failure = error.failure
+      say("root", .bad, "\(error.failure.message). \(error.failure.hint)")
+      return false
+    }
+    say("root", .good, "\(root) exists and \(user) may write there")
+    return true
+  }
+
+  private mutating func sayPublishing() {
+    switch session.findings.refusesToOverwrite {
+    case true?: say("publish", .good, "a run is published by one rename of its folder, which replaces nothing")
+    case false?:
+      let refusal = WebDAVFindings.ignoresOverwrite(settings).failure
+      failure = refusal
+      say("publish", .bad, "\(refusal.message). \(refusal.hint)")
+    case nil: say("publish", .limited, "whether the server refuses to overwrite could not be tried")
+    }
+  }
+
+  private mutating func askSpace(_ root: RemotePath) async throws(TransportError) {
+    freeSpace = session.capabilities.reportsFreeSpace ? try await session.freeSpace(at: root) : nil
+    guard let freeSpace else { return say("free_space", .limited, "the NAS does not say how much is free") }
+    let tenths = freeSpace / 100_000_000
+    say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) GB are free")
+  }
+}

@@ -1,0 +1,126 @@
+import Foundation
+import NASSync
+import TestSupport
+import Testing
+
+/// The whole job over WebDAV: the same promises as over SFTP, with read-back as evidence.
+@Suite struct WebDAVPipelineTests {
+  /// A workstation whose NAS is a real web server.
+  private func with(
+    _ make: LoopbackWebDAV.Make, tls: Bool = false, login: LoopbackWebDAV.Login = .basic,
+    adjust: @Sendable (inout WebDAVDestination) -> Void = { _ in },
+    _ body: @Sendable (NASSyncClient, LoopbackWebDAV, String) async throws -> Void
+  ) async throws {
+    try await LoopbackWebDAV.with(make, tls: tls, login: login) { server in
+      try await TemporaryFolder.with { folder in
+        var destination = WebDAVDestination(
+          url: server.url, user: server.user, password: SecretReference("file:\(server.passwordFile)"),
+          login: login == .digest ? .digest : .basic, caFile: tls ? server.caFile : nil, pin: tls ? try await server.pin() : nil,
+          insecure: !tls)
+        adjust(&destination)
+        var configuration = ServiceConfiguration(
+          stateDirectory: folder.path + "/state",
+          equipment: [EquipmentProfile(id: "CYTOMETER_01", localRoot: folder.path + "/lab", transport: .webdav(destination))])
+        configuration.retry = RetrySettings(backoff: [0.2, 0.2])
+        let client = NASSyncClient(configuration: configuration)
+        try await body(client, server, folder.path + "/lab/CYTOMETER_01/Alpha/Runs/Run_2026-11-20T10-00")
+        await client.close()
+      }
+    }
+  }
+
+  private func write(_ content: [UInt8], to path: String) throws {
+    let url = URL(fileURLWithPath: path)
+    try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data(content).write(to: url)
+  }
+
+  private func makeRun(_ run: String) throws {
+    let record = #"{"schema_version":"1.8","level":"run","run_kind":"experimental","sync_status":"pending","validation_overrides":[]}"#
+    try write(Array(record.utf8), to: run + "/.exlab-wizard/creation.json")
+    for number in 0..<60 { try write(noise(1000 + number, seed: UInt64(number + 1)), to: run + "/sub \(number % 3)/größe \(number).dat") }
+    try write(noise(3 << 20), to: run + "/large.bin")
+    try write([], to: run + "/empty.dat")
+    try FileManager.default.createDirectory(atPath: run + "/nothing", withIntermediateDirectories: true)
+  }
+
+  @Test(arguments: [(LoopbackWebDAV.Make.apache, true), (.nginx, false), (.rclone, false)])
+  func aRunIsSentProvenAndPublishedAndAFlippedByteIsNamed(make: LoopbackWebDAV.Make, tls: Bool) async throws {
+    try await with(make, tls: tls) { client, server, run in
+      try makeRun(run)
+      let check = try await client.check()
+      #expect(!check.contains { !$0.ok }, "\(check)")
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.verified), "\(String(describing: status.lastError))")
+      #expect(status.evidence == .readback && status.verifyPasses == 1)
+      let remote = server.rootFolder + "/CYTOMETER_01/Alpha/Runs/Run_2026-11-20T10-00"
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: server.rootFolder + "/CYTOMETER_01/Alpha/Runs") == ["Run_2026-11-20T10-00"])
+      let sums = try await runProcess(
+        ["sh", "-c", "cd \"$1\" && sha256sum --strict --quiet -c .exlab-wizard/checksums.sha256", "sh", remote])
+      #expect(sums.status == 0, "\(sums.errorText)")
+      #expect(FileManager.default.fileExists(atPath: remote + "/nothing"))
+      #expect(try await client.forceVerify(run).ok)
+      // Another generation: what is there is adopted, the new file is added.
+      try write([1, 2, 3], to: run + "/late/more.bin")
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let second = try await client.status(of: run)
+      #expect(second.state == .job(.verified) && second.generation == 2, "\(String(describing: second.lastError))")
+      #expect(FileManager.default.fileExists(atPath: remote + "/late/more.bin"))
+      // One byte.
+      var content = Array(try Data(contentsOf: URL(fileURLWithPath: remote + "/large.bin")))
+      content[content.count / 2] ^= 1
+      let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: remote + "/large.bin"))
+      try handle.write(contentsOf: Data(content))
+      try handle.close()
+      let report = try await client.forceVerify(run)
+      #expect(!report.ok)
+      #expect("\(report.mismatches)".contains("large.bin") && !"\(report.mismatches)".contains("empty.dat"))
+    }
+  }
+
+  @Test func digestLogsInWithoutThePasswordOnTheWire() async throws {
+    try await with(.apache, login: .digest) { client, _, run in
+      try makeRun(run)
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.verified), "\(String(describing: status.lastError))")
+    }
+  }
+
+  @Test func aWrongPasswordIsAnAuthenticationFailureThatShowsNoSecret() async throws {
+    try await with(.nginx, adjust: { $0.user = "somebody" }) { client, server, run in
+      try makeRun(run)
+      let report = try #require(try await client.check().first)
+      #expect(!report.ok && report.error?.kind == .auth)
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.failed) && status.lastError?.kind == .auth, "\(status)")
+      #expect(!"\(report) \(status)".contains(server.password))
+    }
+  }
+
+  @Test func anotherKeyThanThePinnedOneIsRefused() async throws {
+    let other = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    try await with(.nginx, tls: true, adjust: { $0.pin = other }) { client, _, _ in
+      let report = try await client.check().first
+      #expect(report?.error?.kind == .hostKey, "\(String(describing: report))")
+    }
+    // An authority that did not sign it: the system's.
+    try await with(.nginx, tls: true, adjust: { $0.caFile = nil }) { client, _, _ in
+      let report = try await client.check().first
+      #expect(report?.error?.kind == .hostKey, "\(String(describing: report))")
+    }
+    // A name that the certificate does not have.
+    try await with(.nginx, tls: true, adjust: { $0.url = $0.url.replacingOccurrences(of: "127.0.0.1", with: "localhost") }) {
+      client, _, _ in
+      let report = try await client.check().first
+      #expect(report?.error?.kind == .hostKey, "\(String(describing: report))")
+    }
+  }
+}

@@ -1,0 +1,288 @@
+import Foundation
+import Glibc
+
+/// A real, private WebDAV server on a free port of 127.0.0.1, over plain HTTP or TLS, with its own account and certificate.
+///
+///     try await LoopbackWebDAV.with(.nginx, tls: true) { server in … }
+///
+/// Everything is stopped by process id and removed when the body returns or throws.
+public actor LoopbackWebDAV {
+  /// The makes, which differ in what they do where the standard leaves room, and elsewhere.
+  public enum Make: String, Sendable, CaseIterable { case apache, nginx, rclone }
+
+  /// How it wants its users to log in; Digest is Apache's alone.
+  public enum Login: String, Sendable { case basic, digest }
+
+  /// As asked for.
+  public nonisolated let make: Make
+  /// As asked for.
+  public nonisolated let login: Login
+  /// Whether it speaks TLS only.
+  public nonisolated let tls: Bool
+  /// The server's own folder: configuration, log, certificates.
+  public nonisolated let folder: TemporaryFolder
+  /// Where it listens.
+  public nonisolated let host = "127.0.0.1"
+  /// The port it listens on.
+  public nonisolated let port: Int
+  /// Who may log in.
+  public nonisolated let user = "labuser"
+  /// With a character that a careless header or URL would trip over.
+  public nonisolated let password = "p4ss:w@rd ü"
+  /// The folder on this machine's disk behind `rootPath`. Exists, empty.
+  public nonisolated let rootFolder: String
+  /// Where the folder is on the server.
+  public nonisolated let rootPath = "/dav/lab"
+  /// PEM file of the authority that signed the server's certificate.
+  public nonisolated var caFile: String { "\(folder.path)/ca.pem" }
+  /// A file with the password, mode 0600.
+  public nonisolated var passwordFile: String { "\(folder.path)/password" }
+  /// The root's address.
+  public nonisolated var url: String { "\(tls ? "https" : "http")://\(host):\(port)\(rootPath)" }
+
+  private var process: ChildProcess?
+  private var watchdog: Watchdog?
+
+  /// Starts a server, runs the body, stops the server, removes its folders.
+  /// - Parameter configuration: Lines put into the part of the configuration that is about the root.
+  public static func with<Result>(
+    _ make: Make, tls: Bool = false, login: Login = .basic, configuration: [String] = [], isolation: isolated (any Actor)? = #isolation,
+    _ body: (LoopbackWebDAV) async throws -> Result
+  ) async throws -> Result {
+    try await TemporaryFolder.with { folder in
+      let server = try await started(make, tls, login, configuration, in: folder)
+      do {
+        let result = try await body(server)
+        try await server.stop()
+        return result
+      } catch {
+        try await server.stop()
+        throw error
+      }
+    }
+  }
+
+  private static func started(
+    _ make: Make, _ tls: Bool, _ login: Login, _ configuration: [String], in folder: TemporaryFolder
+  ) async throws -> LoopbackWebDAV {
+    let server = LoopbackWebDAV(make, tls, login, in: folder, port: try freePort())
+    try await server.prepare(configuration)
+    // Another test may take the port between our looking and the server's binding.
+    for attempt in 1... {
+      do {
+        try await server.start()
+        return server
+      } catch {
+        try await server.stop()
+        if attempt == 3 { throw error }
+      }
+    }
+    return server
+  }
+
+  private init(_ make: Make, _ tls: Bool, _ login: Login, in folder: TemporaryFolder, port: Int) {
+    self.make = make
+    self.tls = tls
+    self.login = login
+    self.folder = folder
+    self.port = port
+    rootFolder = "\(folder.path)/srv/dav/lab"
+  }
+
+  // MARK: Setting up
+
+  private func prepare(_ configuration: [String]) async throws {
+    for path in [rootFolder, "\(folder.path)/run", "\(folder.path)/tmp"] {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    // Apache's own account has to come in.
+    for path in [folder.path, "\(folder.path)/srv", "\(folder.path)/srv/dav", rootFolder, "\(folder.path)/run", "\(folder.path)/tmp"] {
+      guard chmod(path, 0o777) == 0 else { throw TemporaryFolder.Failure("chmod \(path)") }
+    }
+    try folder.write(password + "\n", to: "password", mode: 0o600)
+    let digest = try await openssl(["dgst", "-sha1", "-binary"], input: Array(password.utf8))
+    try folder.write("\(user):{SHA}\(Data(digest).base64EncodedString())\n", to: "users", mode: 0o644)
+    let realm = try await openssl(["dgst", "-md5", "-binary"], input: Array("\(user):lab:\(password)".utf8))
+    try folder.write("\(user):lab:\(realm.map { String(format: "%02x", $0) }.joined())\n", to: "digest-users", mode: 0o644)
+    if tls { try await makeCertificates() }
+    switch make {
+    case .apache: try folder.write(apache(configuration), to: "httpd.conf")
+    case .nginx: try folder.write(nginx(configuration), to: "nginx.conf")
+    case .rclone: break
+    }
+  }
+
+  private func openssl(_ arguments: [String], input: [UInt8] = []) async throws -> [UInt8] {
+    let result = try await runProcess(["openssl"] + arguments, input: input, directory: folder.path)
+    guard result.status == 0 else { throw TemporaryFolder.Failure("openssl \(arguments): \(result.errorText)") }
+    return result.stdout
+  }
+
+  private func makeCertificates() async throws {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    _ = try await openssl(["req", "-x509", "-days", "2", "-subj", "/CN=Lab authority", "-keyout", "ca.key", "-out", "ca.pem"] + key)
+    _ = try await openssl(["req", "-subj", "/CN=nas", "-keyout", "server.key", "-out", "server.csr"] + key)
+    try folder.write("subjectAltName=IP:127.0.0.1\n", to: "extensions")
+    _ = try await openssl([
+      "x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "server.pem",
+      "-extfile", "extensions",
+    ])
+    for name in ["server.key", "server.pem", "ca.pem"] {
+      guard chmod("\(folder.path)/\(name)", 0o644) == 0 else { throw TemporaryFolder.Failure("chmod \(name)") }
+    }
+  }
+
+  /// What the server's public key is, as `pin` takes it.
+  public func pin() async throws -> String {
+    let pem = try await openssl(["x509", "-in", "server.pem", "-pubkey", "-noout"])
+    let der = try await openssl(["pkey", "-pubin", "-outform", "der"], input: pem)
+    return "sha256//\(Data(try await openssl(["dgst", "-sha256", "-binary"], input: der)).base64EncodedString())"
+  }
+
+  private func apache(_ extra: [String]) -> String {
+    let modules = [
+      "mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "auth_digest", "ssl", "dav", "dav_fs",
+    ]
+    let base = folder.path
+    var lines = [
+      "ServerRoot \(base)", "ServerName localhost", "PidFile \(base)/run/pid", "DefaultRuntimeDir \(base)/run",
+      "Mutex file:\(base)/run default",
+      "ErrorLog \(base)/error.log", "Listen 127.0.0.1:\(port)",
+    ]
+    lines += modules.map { "LoadModule \($0)_module /usr/lib/apache2/modules/mod_\($0).so" }
+    lines += [
+      "StartServers 1", "ServerLimit 1", "ThreadsPerChild 64", "MaxRequestWorkers 64", "MaxKeepAliveRequests 0", "KeepAliveTimeout 20",
+      "DavLockDB \(base)/run/locks", "DocumentRoot \(base)/srv", "AllowEncodedSlashes NoDecode", "LimitXMLRequestBody 0",
+    ]
+    if tls { lines += ["SSLEngine on", "SSLCertificateFile \(base)/server.pem", "SSLCertificateKeyFile \(base)/server.key"] }
+    lines += ["<Directory \(base)/srv>", "Dav On", "DavDepthInfinity On", "AuthName lab", "Require valid-user"]
+    switch login {
+    case .basic: lines += ["AuthType Basic", "AuthUserFile \(base)/users"]
+    case .digest: lines += ["AuthType Digest", "AuthUserFile \(base)/digest-users"]
+    }
+    return (lines + extra + ["</Directory>", ""]).joined(separator: "\n")
+  }
+
+  private func nginx(_ extra: [String]) -> String {
+    let base = folder.path
+    let listen =
+      tls
+      ? "listen 127.0.0.1:\(port) ssl; ssl_certificate \(base)/server.pem; ssl_certificate_key \(base)/server.key;"
+      : "listen 127.0.0.1:\(port);"
+    return """
+      load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+      daemon off; \(geteuid() == 0 ? "user root;" : "") worker_processes 1; pid \(base)/run/pid; error_log \(base)/error.log;
+      events { worker_connections 512; }
+      http { access_log off; client_body_temp_path \(base)/tmp; proxy_temp_path \(base)/tmp/p; fastcgi_temp_path \(base)/tmp/f;
+       uwsgi_temp_path \(base)/tmp/u; scgi_temp_path \(base)/tmp/s;
+       dav_ext_lock_zone zone=dl:1m; client_max_body_size 0; keepalive_requests 1000000;
+       server { \(listen)
+       location / { root \(base)/srv; dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK; dav_ext_lock zone=dl;
+        create_full_put_path off; auth_basic lab; auth_basic_user_file \(base)/users;
+        \(extra.joined(separator: "\n"))
+       } } }
+      """
+  }
+
+  // MARK: Starting and stopping
+
+  private var command: [String] {
+    switch make {
+    case .apache:
+      let apache = ["/usr/sbin/apache2", "-f", "\(folder.path)/httpd.conf", "-DFOREGROUND"]
+      guard geteuid() == 0 else { return apache }
+      // Apache refuses to work as root; this account may still touch what the tests put there as root.
+      let abilities = "+dac_override,+fowner"
+      return [
+        "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--inh-caps=\(abilities)", "--ambient-caps=\(abilities)",
+      ]
+        + apache
+    case .nginx: return ["/usr/sbin/nginx", "-c", "\(folder.path)/nginx.conf", "-e", "\(folder.path)/error.log"]
+    case .rclone:
+      var rclone = [
+        "rclone", "serve", "webdav", "\(folder.path)/srv", "--addr", "\(host):\(port)", "--config", "/dev/null", "--dir-cache-time", "0s",
+      ]
+      if tls { rclone += ["--cert", "\(folder.path)/server.pem", "--key", "\(folder.path)/server.key"] }
+      return rclone
+    }
+  }
+
+  /// Starts the server (again) on the same port; returns once it listens.
+  public func start() async throws {
+    guard process == nil else { return }
+    let environment = [
+      "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": folder.path, "RCLONE_USER": user, "RCLONE_PASS": password, "LANG": "C.UTF-8",
+    ]
+    let new = try ChildProcess(
+      command, environment: environment, directory: "/",
+      streams: ChildProcess.Streams(output: "\(folder.path)/out", error: "\(folder.path)/err"))
+    process = new
+    watchdog = try Watchdog(server: new.id, folder: folder)
+    for _ in 0..<1000 {
+      if accepts(port) { return }
+      guard new.isRunning else { break }
+      try await Task.sleep(nanoseconds: 10_000_000)
+    }
+    throw TemporaryFolder.Failure("\(make.rawValue) does not start: \(log)")
+  }
+
+  /// Stops the server, by process id. Idempotent.
+  public func stop() async throws {
+    guard let process else { return }
+    self.process = nil
+    await watchdog?.dismiss()
+    watchdog = nil
+    Glibc.kill(process.id, SIGSTOP)
+    try await ProcessTree.kill(ProcessTree.descendants(of: process.id) + [process.id])
+    _ = await process.exitStatus()
+  }
+
+  private var processes: [pid_t] { process.map { [$0.id] + ProcessTree.descendants(of: $0.id) } ?? [] }
+
+  /// Freezes the server: connections stay open and nothing answers. Returns once every thread of it stands still.
+  public func pause() async throws {
+    for pid in processes { Glibc.kill(pid, SIGSTOP) }
+    for _ in 0..<500 {
+      if !processes.contains(where: runs) { return }
+      try await Task.sleep(nanoseconds: 10_000_000)
+    }
+    throw TemporaryFolder.Failure("\(make.rawValue) does not stand still")
+  }
+
+  /// Whether any thread of a process is not stopped.
+  private func runs(_ pid: pid_t) -> Bool {
+    let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []  // it may be gone by now
+    return threads.contains { thread in
+      guard let stat = try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/stat", encoding: .isoLatin1),  // likewise
+        let end = stat.lastIndex(of: ")")
+      else { return false }
+      let state = stat[stat.index(after: end)...].drop { $0 == " " }.first
+      return state != "T" && state != "Z" && state != "X"
+    }
+  }
+
+  /// Thaws what `pause` froze.
+  public func resume() { for pid in processes { Glibc.kill(pid, SIGCONT) } }
+
+  /// What the server has said.
+  public nonisolated var log: String {
+    ["out", "err", "error.log"].map { (try? String(contentsOfFile: "\(folder.path)/\($0)", encoding: .utf8)) ?? "" }  // nothing said yet
+      .joined(separator: "\n")
+  }
+}
+
+/// Whether something takes connections on a port of 127.0.0.1.
+private func accepts(_ port: Int) -> Bool {
+  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+  guard descriptor >= 0 else { return false }
+  defer { close(descriptor) }
+  var address = sockaddr_in()
+  address.sin_family = sa_family_t(AF_INET)
+  address.sin_port = UInt16(truncatingIfNeeded: port).bigEndian
+  address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+  return withUnsafePointer(to: &address) { pointer in
+    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+    }
+  }
+}
