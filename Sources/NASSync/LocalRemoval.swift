@@ -50,8 +50,12 @@ struct LocalRemoval: Sendable {
     let (stop, hook) = (environment.stop, hook)
     let executor = ThreadExecutor(name: "nassync-clean")
     defer { executor.shutdown() }
+    // A removal may take hours: what an audit finds meanwhile ends it between two names.
+    let doubt = StopFlag()
+    let watching = Task { await watch(job, doubt) }
+    defer { watching.cancel() }
     let result = try await executor.run { () throws(SyncFailure) in
-      try RunCleaner(plan, hook: hook).remove(shouldStop: { stop.isSet })
+      try RunCleaner(plan, hook: hook).remove(shouldStop: { stop.isSet || doubt.isSet })
     }
     var kept = result.kept.map { DeletionCertificate.Kept(path: $0.path.description, reason: $0.reason) }
     if !result.stopped { kept += try await leftOver(plan, known: Set(result.kept.map(\.path))) }
@@ -64,6 +68,23 @@ struct LocalRemoval: Sendable {
     if !result.stopped { try await write(certificate) }
     if certificate.progress == .done { await finish(plan) }
     return Ending(certificate: certificate, files: result.removedFiles.count, bytes: result.bytes, stopped: result.stopped)
+  }
+
+  /// Sets the flag as soon as the job is no longer the run's newest, waiting for its removal.
+  private func watch(_ job: JobRow, _ doubt: StopFlag) async {
+    while !Task.isCancelled {
+      do throws(SyncFailure) {
+        let newest = try await environment.queue.latestJob(ofRun: job.runPath)
+        if newest?.number != job.number || newest?.state != .cleanupEligible {
+          doubt.set()
+          return
+        }
+      } catch {
+        // A queue that cannot be asked says nothing; what has begun rests on the proof of this moment.
+      }
+      let next = environment.clock.monotonicNanoseconds + 250_000_000
+      do throws(CancellationError) { try await environment.clock.sleep(untilMonotonic: next) } catch { return }
+    }
   }
 
   private var now: Date { Date(timeIntervalSince1970: environment.clock.wallSeconds) }

@@ -250,6 +250,32 @@ import Testing
   }
 
   /// What is added while the removal goes on is left, and the run is not called cleaned.
+  /// What an audit finds while a removal goes on ends it between two names.
+  @Test func aRemovalEndsWhenTheCopyGoesBadMeanwhile() async throws {
+    try await Self.bench { bench in
+      let (run, client) = (bench.run, bench.client)
+      let first = Mutex(true)
+      let outcome = try await client.cleanup(runs: [run]) { (moment, _) throws(SyncFailure) in
+        guard moment == .removed,
+          first.withLock({ old in
+            defer { old = false }; return old
+          })
+        else { return }
+        // The cleaner's own thread waits here, as it would for a slow disk.
+        let done = DispatchSemaphore(value: 0)
+        Task.detached {
+          do { try await client.fail(run) } catch { Issue.record(error) }
+          done.signal()
+        }
+        done.wait()
+        Thread.sleep(forTimeInterval: 3)
+      }.runs.first
+      #expect(outcome?.result != .cleaned, "\(String(describing: outcome))")
+      #expect(bench.lab.exists(run + "/sub/notes.txt") && !bench.lab.exists(run + "/data.fcs"))
+      #expect(try await bench.state == .job(.failed))
+    }
+  }
+
   @Test func aFileAddedDuringTheRemovalSurvivesAndTheStateStays() async throws {
     try await Self.bench { bench in
       let run = bench.run
