@@ -188,6 +188,9 @@ import Testing
     #expect(try await findings(run, quiet).isEmpty)
     let id = try #require(
       Int32(String(decoding: try run.tree.read("child"), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)))
+    // A killed process takes a moment to be gone.
+    let deadline = ContinuousClock.now + .seconds(30)
+    while ProcessTree.isAlive(id), .now < deadline { try await Task.sleep(nanoseconds: 10_000_000) }
     #expect(!ProcessTree.isAlive(id))
   }
 
