@@ -26,6 +26,7 @@ public actor NASSyncClient {
   let registry: DriverRegistry
   let hub = EventHub()
   let readers: ReaderThreads
+  private let space = SpaceLedger()
   let validator: any RunValidator
   var gateKeeper: GateKeeper
   /// The lab's own programs that the gate asks.
@@ -225,7 +226,7 @@ public actor NASSyncClient {
     return RunnerEnvironment(
       queue: queue, clock: clock, events: hub, bandwidth: bandwidth, readers: readers, gate: gateKeeper,
       policy: FailurePolicy(backoff: configuration.retry.backoff), stop: stop, worker: Self.workerName,
-      verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity)
+      verifyMethod: configuration.verify.method, metadataFolder: configuration.metadataFolder, sender: Self.identity, space: space)
   }
 
   static let workerName = "\(identity.host):\(ProcessInfo.processInfo.processIdentifier)"

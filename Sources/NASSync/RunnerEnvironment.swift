@@ -23,7 +23,8 @@ struct RunnerEnvironment: Sendable {
   let verifyMethod: VerifySettings.Method
   let metadataFolder: String
   let sender: SenderIdentity
-  let space = SpaceLedger()
+  /// Shared by all jobs of a client: what they want of a destination adds up.
+  let space: SpaceLedger
   /// Awaited with the number of bytes after each piece that is read back from the NAS; nil reads as fast as it comes.
   var readBackPace: RemoteVerifier.Pace?
 

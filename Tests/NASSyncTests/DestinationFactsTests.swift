@@ -149,6 +149,12 @@ import Transport
           }
           if isFirst { for await _ in waited.stream { break } }
         })
+        // Where nothing is refused, the test fails below instead of waiting for ever.
+        let watchdog = Task {
+          try await Task.sleep(nanoseconds: 120_000_000_000)
+          waited.continuation.yield()
+        }
+        defer { watchdog.cancel() }
         let client = lab.client(plan)
         let events = client.events
         let listener = Task {
