@@ -78,9 +78,10 @@ package enum CleanupInterlocks {
 
   private static func verifyPasses(_ facts: CleanupFacts) -> CleanupInterlock {
     let count = distinctPasses(facts.passes, spacing: facts.passSpacing, samples: facts.clockSamples).count
+    let required = max(1, facts.requiredPasses)
     return CleanupInterlock(
-      .verifyPasses, met: completing(facts) != nil, "\(count) of \(max(1, facts.requiredPasses)) verifications at different times",
-      remedy: .wait)
+      .verifyPasses, met: completing(facts) != nil,
+      required == 1 ? "\(count) of 1 verification" : "\(count) of \(required) verifications at different times", remedy: .wait)
   }
 
   private static func age(_ facts: CleanupFacts) -> CleanupInterlock {

@@ -14,7 +14,8 @@ package struct RunObservation: Sendable {
 
   /// A tree and a record, as the gate refused them or the queue had them.
   package struct Mark: Hashable, Sendable {
-    let pulse: TreePulse
+    /// The tree.
+    package let pulse: TreePulse
     let record: Int
 
     package init(pulse: TreePulse, record: Int) {
@@ -26,7 +27,10 @@ package struct RunObservation: Sendable {
   /// How often a run is looked at, nanoseconds.
   package struct Pace: Hashable, Sendable {
     let shortest: UInt64
+    /// However long a look takes: a run is never put off for longer.
     let longest: UInt64
+    /// Whether the pause stays the shortest while looks are cheap, instead of growing.
+    var isSteady = false
 
     /// One that has been sent: its whole tree is listed.
     package static let sent = Pace(shortest: 30_000_000_000, longest: 900_000_000_000)
@@ -41,7 +45,7 @@ package struct RunObservation: Sendable {
     /// One that must be still for so long: its whole tree is listed.
     package static func quiet(_ seconds: Double) -> Pace {
       let step = UInt64(min(max(seconds / 5, 0.2), 60) * 1e9)
-      return Pace(shortest: step, longest: step)
+      return Pace(shortest: step, longest: 300_000_000_000, isSteady: true)
     }
   }
 
@@ -83,10 +87,12 @@ package struct RunObservation: Sendable {
 
   /// A look was made.
   /// - Parameters:
-  ///   - cost: Nanoseconds that it took: one hundredth of the time at most goes into one run.
+  ///   - cost: Nanoseconds that it took, without what came of it: one hundredth of the time goes into one run, unless that would put the
+  ///     next look off beyond the pace's longest pause.
   package mutating func looked(at now: UInt64, cost: UInt64, pace: Pace) {
-    wait = min(max(wait &* 2, pace.shortest), pace.longest)
-    nextLook = now &+ max(wait, cost &* 100)
+    wait = pace.isSteady ? pace.shortest : min(max(wait &* 2, pace.shortest), pace.longest)
+    let (costly, overflow) = cost.multipliedReportingOverflow(by: 100)
+    nextLook = now &+ min(max(wait, overflow ? .max : costly), pace.longest)
   }
 
   /// The tree as a look saw it that was over at `ended`.

@@ -26,7 +26,10 @@ extension JobRunner {
         do { try await environment.clock.sleep(untilMonotonic: environment.clock.monotonicNanoseconds + 2_000_000_000) } catch { break }
       }
     }
-    if case .giveUp = decision { await noteInRecord(job, failure.kind == .blocked ? .blockedByValidation : .failed) }
+    // A run that has vanished has no record to note it in.
+    if case .giveUp = decision, failure.kind != .localVanished {
+      await noteInRecord(job, failure.kind == .blocked ? .blockedByValidation : .failed)
+    }
   }
 
   /// Once the service stops, whatever the interruption looked like to a driver is no failure of the job.

@@ -186,9 +186,12 @@ struct JobRunner: Sendable {
     let first = verdict.blocking.first
     let what = first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "a finding"
     let more = verdict.blocking.count > 1 ? " (and \(verdict.blocking.count - 1) more)" : ""
+    var step = "Repair it"
+    if let first, !verdict.blocking.contains(where: { FindingClass.overrideIsVain.contains($0.problemClass) }) {
+      step += ", or let it pass with `nassync override add --class \(shellWord(first.problemClass.rawValue)) --reason 'WHY'`"
+    }
     return SyncFailure(
-      .blocked, "the gate stops \(job.runPath): \(what)\(more)",
-      hint: "Repair it, or let it pass with `nassync override add`, then `nassync retry`. `nassync gate` shows every finding.")
+      .blocked, "the gate stops \(job.runPath): \(what)\(more)", hint: step + ", then `nassync retry`. `nassync gate` shows every finding.")
   }
 
   @Sendable static func isSame(_ old: RunEntry, _ new: RunEntry) -> Bool {

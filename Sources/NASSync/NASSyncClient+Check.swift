@@ -57,6 +57,7 @@ extension NASSyncClient {
       DestinationProbe.Line(
         name: "local_root", grade: there ? .good : .bad,
         detail: there ? "\(profile.localRoot) is there" : "\(profile.localRoot) is no folder on this workstation; correct local_root"))
+    if there { lines += watchedFolderLines(profile) }
     lines += validatorLines()
     do throws(TransportError) {
       let probe = try await route.pool.driver.probe()
@@ -112,6 +113,19 @@ extension NASSyncClient {
     } catch {
       return [DestinationProbe.Line(name: "cache", grade: .limited, detail: "what was found earlier cannot be read: \(error.message)")]
     }
+  }
+
+  /// Says where runs of a watched instrument would be found and nothing is: a slip in `local_root` or the id finds no run and no fault.
+  private func watchedFolderLines(_ profile: EquipmentProfile) -> [DestinationProbe.Line] {
+    guard RunWatcher.signal(of: profile) != nil else { return [] }
+    let folder = "\(profile.localRoot)/\(profile.id)"
+    var isFolder: ObjCBool = false
+    guard !FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder) || !isFolder.boolValue else { return [] }
+    return [
+      DestinationProbe.Line(
+        name: "watched_folder", grade: .limited,
+        detail: "\(folder) is no folder, so no run of \(profile.id) is found there; make it, or correct local_root or the id")
+    ]
   }
 
   /// Whether the lab's own programs can be started. They are not: without a run there is nothing to ask them.

@@ -136,9 +136,11 @@ extension NASSyncClient {
       bytes: files.reduce(0) { $0 &+ $1.entry.fingerprint.size })
   }
 
+  private static func counted(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+
   private func becomeEligible(_ job: JobRow, _ environment: RunnerEnvironment) async throws(SyncFailure) -> JobRow {
     let moved = try await environment.queue.transition(
-      job, on: .becameEligible, worker: nil, detail: "\(job.verifyPasses) verifications, the age is reached")
+      job, on: .becameEligible, worker: nil, detail: "\(Self.counted(job.verifyPasses, "verification")), the age is reached")
     hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: job.state, to: moved.state))
     return moved
   }
@@ -209,8 +211,9 @@ extension NASSyncClient {
     case .done:
       let moved = try await environment.queue.transition(
         look.job, on: .removedLocally, worker: nil,
-        detail: "\(certificate.removed) files and links removed, \(ending.bytes) bytes in this attempt; \(certificate.files.count) files "
-          + "proven at \(certificate.remotePath) before, after \(certificate.passes.count) verifications, by "
+        detail: "\(certificate.removed) files and links removed, \(ending.bytes) bytes in this attempt; "
+          + "\(Self.counted(certificate.files.count, "file")) "
+          + "proven at \(certificate.remotePath) before, after \(Self.counted(certificate.passes.count, "verification")), by "
           + "\(certificate.remover.user)@\(certificate.remover.host) with \(certificate.remover.by)")
       hub.send(.stateChanged(jobID: moved.id, runPath: moved.runPath, from: look.job.state, to: moved.state))
       return outcome(moved, .cleaned)

@@ -11,7 +11,7 @@ enum NextStep {
     let path = shellWord(run)
     var result = text
     for command in commands { result = replacing("`nassync \(command)`", in: result, by: "`nassync \(command) \(path)`") }
-    result = replacing("`nassync override add`", in: result, by: "`nassync override add \(path) --class CLASS --reason 'WHY'`")
+    result = replacing("`nassync override add --class ", in: result, by: "`nassync override add \(path) --class ")
     guard let last, !text.contains("`nassync \(last)`") else { return result }
     return result + (result.isEmpty ? "" : " ") + "Then `nassync \(last) \(path)`."
   }

@@ -112,6 +112,29 @@ import Testing
     #expect(run.dueAt == 300 * Self.second)
   }
 
+  @Test func aSlowLookPutsTheNextOneOffForThePacesLongestPauseAtMost() {
+    let bounds: [(RunObservation.Pace, UInt64)] = [
+      (.quiet(10), 300), (.quiet(3600), 300), (.awaited, 30), (.renewed, 60), (.refused, 300), (.sent, 900),
+    ]
+    for (pace, seconds) in bounds {
+      for cost in [60 * Self.second, .max] {
+        var run = RunObservation()
+        run.meet(.unsent, stamps: [])
+        run.looked(at: 0, cost: cost, pace: pace)
+        #expect(run.dueAt == seconds * Self.second)
+      }
+    }
+  }
+
+  @Test func aQuietRunIsLookedAtSteadily() {
+    var run = RunObservation()
+    run.meet(.unsent, stamps: [])
+    for _ in 0..<4 {
+      run.looked(at: 0, cost: 1_000, pace: .quiet(10))
+      #expect(run.dueAt == 2 * Self.second)
+    }
+  }
+
   @Test func aRunOnItsWayIsNotLookedAt() {
     var run = RunObservation()
     run.meet(.resting, stamps: [])

@@ -1,4 +1,5 @@
 import Foundation
+import SyncModel
 import Testing
 
 @testable import NASSyncCLI
@@ -54,9 +55,11 @@ struct CompletionTests {
     #expect(try offers("--config", "=", "c.yaml", "dr") == ["drain"])
     #expect(try offers("override", "") == ["add", "revoke", "list"])
     #expect(try offers("override", "add", "--cl") == ["--class"])
-    #expect(try offers("override", "add", "--class", "empty_") == ["empty_run"])
-    #expect(try offers("override", "add", "--class", "=", "empty_") == ["empty_run"])
+    #expect(try offers("override", "add", "--class", "case_") == ["case_collision"])
+    #expect(try offers("override", "add", "--class", "=", "case_") == ["case_collision"])
     #expect(try offers("override", "add", "--class", "=").contains("leftover_jinja_marker"))
+    // What no override helps against is not offered.
+    #expect(try offers("override", "add", "--class", "").isDisjoint(with: FindingClass.overrideIsVain.map(\.rawValue)))
     #expect(try offers("override", "add", "--reason", "") == [])
     #expect(try offers("completion", "") == ["bash", "zsh", "fish"])
     #expect(try offers("gate", "") == ["Run_1 with blanks", "other"])

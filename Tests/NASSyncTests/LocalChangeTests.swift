@@ -164,6 +164,7 @@ import Transport
       let client = NASSyncClient(configuration: lab.configuration)
       let run = try lab.makeRun()
       try await client.enqueue(run)
+      let events = client.events
       try FileManager.default.removeItem(atPath: run)
       let report = try await client.drain()
       #expect(report.failed.map(\.runPath) == [run])
@@ -172,6 +173,10 @@ import Transport
       #expect(!lab.exists(run) && !lab.exists(lab.remote(run)))
       #expect(try await client.problems().map(\.problemClass) == ["local_vanished"])
       await client.close()
+      // Nobody is told besides that the record of a run that is gone could not be written.
+      var warnings: [String] = []
+      for await event in events { if case .warning(_, let message) = event { warnings.append(message) } }
+      #expect(warnings.isEmpty)
     }
   }
 }

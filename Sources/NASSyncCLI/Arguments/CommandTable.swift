@@ -17,8 +17,7 @@ enum CommandTable {
   /// Classes of findings that an override can let through, for completion. External validators may bring more.
   static let overridableClasses: [FindingClass] = [
     .unresolvedPlaceholderToken, .leftoverJinjaMarker, .illegalFilesystemCharacter, .reservedFilesystemName, .modePrefixMismatch,
-    .pathTooLong,
-    .caseCollision, .normalizationCollision, .symlinkEscapesRun, .specialFile, .unreadableFile, .emptyRun, .changedAfterSync,
+    .pathTooLong, .caseCollision, .normalizationCollision, .symlinkEscapesRun,
   ]
 
   static let commands: [CommandSpec] = CommandName.allCases.map(spec(of:))

@@ -13,7 +13,9 @@ enum FindingText {
       let place = [finding.path.map { displayText($0) }, finding.location.map { displayText($0) }].compactMap { $0 }.joined(separator: ", ")
       lines.append("  \(displayText(finding.problemClass.rawValue))\(place.isEmpty ? "" : "  \(place)")")
       lines.append("    \(displayText(finding.detail))")
-      if let validator = finding.validator { lines.append("    said by the validator \(displayText(validator))") }
+      if let validator = finding.validator {
+        lines.append("    \(finding.problemClass == .validatorFailed ? "about" : "said by") the validator \(displayText(validator))")
+      }
       if !finding.hint.isEmpty { lines.append("    \(displayText(finding.hint))") }
     }
     if findings.count > limit { lines.append("  … and \(findings.count - limit) more; `--json` lists all") }
