@@ -1,3 +1,4 @@
+import Executors
 import Glibc
 import Intake
 import SyncModel
@@ -63,12 +64,22 @@ import Testing
     #expect(find(tree, ["C_03"]).obstacles.isEmpty)
   }
 
-  @Test(.enabled(if: geteuid() != 0, "root may read everything")) func aFolderWithoutPermissionIsAnObstacle() throws {
+  @Test func aFolderWithoutPermissionIsAnObstacle() async throws {
     let tree = try TemporaryTree()
     try tree.write("lab/A_01/P/Runs/Run_0/data.fcs")
+    chmod(tree.path, 0o755)
     #expect(chmod(tree.path + "/lab/A_01/P/Runs", 0) == 0)
     defer { chmod(tree.path + "/lab/A_01/P/Runs", 0o755) }
-    #expect(find(tree).obstacles.map(\.reason) == ["Permission denied"])
+    let roots = [EquipmentRoot(id: "A_01", localRoot: tree.path + "/lab")]
+    // The superuser may read all; another user, for this thread only, may not.
+    let thread = ThreadExecutor(name: "nobody")
+    let found = await thread.run { () -> [String] in
+      let mine = setThreadUser(65_534)
+      defer { _ = setThreadUser(UInt32(bitPattern: mine)) }
+      return RunFinder.find(roots).obstacles.map(\.reason)
+    }
+    thread.shutdown()
+    #expect(found == ["Permission denied"])
   }
 }
 

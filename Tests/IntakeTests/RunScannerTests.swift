@@ -5,7 +5,7 @@ import SyncModel
 import TestSupport
 import Testing
 
-@_silgen_name("setfsuid") private func setThreadUser(_ id: UInt32) -> Int32
+@_silgen_name("setfsuid") func setThreadUser(_ id: UInt32) -> Int32
 
 private func scan(_ tree: TemporaryTree, _ patterns: [String] = []) throws -> RunSnapshot {
   try RunScanner.snapshot(of: tree.path, metadataFolder: ".exlab-wizard", excluding: patterns)
