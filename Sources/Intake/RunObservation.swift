@@ -87,7 +87,7 @@ package struct RunObservation: Sendable {
 
   /// A look was made.
   /// - Parameters:
-  ///   - cost: Nanoseconds that it took, without what came of it: one hundredth of the time goes into one run, unless that would put the
+  ///   - cost: Nanoseconds that it took: one hundredth of the time goes into one run, unless that would put the
   ///     next look off beyond the pace's longest pause.
   package mutating func looked(at now: UInt64, cost: UInt64, pace: Pace) {
     wait = pace.isSteady ? pace.shortest : min(max(wait &* 2, pace.shortest), pace.longest)

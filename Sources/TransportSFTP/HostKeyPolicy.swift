@@ -96,16 +96,4 @@ struct HostKeyPolicy: Sendable {
     return "Compare the fingerprint with the one that the NAS itself shows (there: ssh-keygen -lf /etc/ssh/ssh_host_\(type)_key.pub); "
       + "if they are equal: ssh-keyscan -t \(type) \(option)\(shellWord(host)) >> \(shellWord(file))"
   }
-
-  /// A word to paste into a shell: quoted where it holds more than plain characters.
-  private static func shellWord(_ text: String) -> String {
-    let plain = text.utf8.allSatisfy { byte in
-      switch byte {
-      case 0x30...0x39, 0x41...0x5a, 0x61...0x7a: true
-      default: "/._-:@%+~".utf8.contains(byte)
-      }
-    }
-    return plain && !text.isEmpty && !text.hasPrefix("-")
-      ? text : "'" + displayText(text).split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
-  }
 }

@@ -1,6 +1,7 @@
 import Bandwidth
 import Foundation
 import SyncModel
+import TestSupport
 import Testing
 
 @Suite struct BandwidthLedgerTests {
@@ -33,7 +34,7 @@ import Testing
   /// In any interval no more passes than the timetable and the service's rate give, plus what a bucket holds or one request; everything
   /// passes in the end, each instrument's requests in their order.
   @Test(arguments: 0..<25) func inAnyIntervalNoMorePassesThanTheLimit(_ seed: Int) throws {
-    var random = FixedNumbers(seed: UInt64(seed))
+    var random = SeededGenerator(seed: UInt64(seed))
     let names = Array(["A", "B", "C"].prefix(Int.random(in: 1...3, using: &random)))
     var schedules: [String: BandwidthSchedule] = [:]
     for name in names {

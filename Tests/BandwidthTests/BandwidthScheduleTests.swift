@@ -1,6 +1,7 @@
 import Bandwidth
 import Foundation
 import SyncModel
+import TestSupport
 import Testing
 
 @Suite struct BandwidthScheduleTests {
@@ -199,7 +200,7 @@ import Testing
   /// Against the plain reading of the contract, minute by minute, around both shifts and at random.
   @Test(arguments: ["UTC", "Europe/Vienna", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe"])
   func everyMinuteIsAsTheClockOnTheWallSays(_ zone: String) throws {
-    var random = FixedNumbers(seed: 7)
+    var random = SeededGenerator(seed: 7)
     let timeZone = try #require(TimeZone(identifier: zone))
     var calendar = Calendar(identifier: .gregorian)
     calendar.timeZone = timeZone
@@ -236,18 +237,5 @@ import Testing
         moment = change
       }
     }
-  }
-}
-
-/// Numbers that are the same in every run (SplitMix64).
-struct FixedNumbers: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-    return value ^ (value >> 31)
   }
 }

@@ -156,7 +156,7 @@ final class PropertyWorld: Sendable {
 
   /// So many events in the order that the seed gives; then everything is healed and must come to rest.
   func live(steps: Int, seed: UInt64) async throws {
-    var random = SeededRandom(seed: seed)
+    var random = SeededGenerator(seed: seed)
     let life = Life(stateFolder: lab.folder + "/\(name)-life1")
     var plan: [Event] = []
     for _ in 0..<steps {
@@ -175,7 +175,7 @@ final class PropertyWorld: Sendable {
     await life.client?.close()
   }
 
-  private func happen(_ event: Event, _ random: inout SeededRandom, _ life: Life) async throws {
+  private func happen(_ event: Event, _ random: inout SeededGenerator, _ life: Life) async throws {
     let recent = Array(runs.suffix(3))
     let run = random.pick(recent)
     let number = random.next()
@@ -236,14 +236,14 @@ final class PropertyWorld: Sendable {
   private static func content(_ number: UInt64) -> [UInt8] { Array("content \(number)".utf8) }
 
   /// A data file of the run, at the seed's choice.
-  private func change(_ run: String, _ random: inout SeededRandom, _ body: (String) throws -> Void) throws {
+  private func change(_ run: String, _ random: inout SeededGenerator, _ body: (String) throws -> Void) throws {
     let files = try TreeImage(of: run).data.keys.filter { !$0.hasPrefix(".exlab-wizard/") }.sorted()
     if files.isEmpty { return }
     try body(run + "/" + random.pick(files))
   }
 
   /// A file of the run's published copy, bookkeeping too.
-  private func tamper(_ run: String, _ random: inout SeededRandom, _ body: (String) throws -> Void) throws {
+  private func tamper(_ run: String, _ random: inout SeededGenerator, _ body: (String) throws -> Void) throws {
     let remote = lab.remote(run)
     let files = try TreeImage(of: remote).nodes.filter { if case .file(let bytes) = $0.value { !bytes.isEmpty } else { false } }.keys
       .sorted()
