@@ -27,6 +27,9 @@ public struct RemoteEntry: Hashable, Sendable {
 public struct TransportCapabilities: Hashable, Sendable, Codable {
   /// What the server calls itself, escaped for display.
   public var server: String
+  /// Things can be renamed. Where not, as in an object store, runs are sent to the place where readers look, under a claim that keeps others
+  /// out, and a run is there once its manifest is: `putNew` writes it last. `publish` then moves single files only, in two steps.
+  public var renames: Bool
   /// A folder is published by one rename that refuses to replace anything.
   public var atomicPublish: Bool
   /// A file may be replaced by a rename.
@@ -49,9 +52,10 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   /// Takes the values as they are.
   public init(
     server: String, atomicPublish: Bool, atomicReplace: Bool, resumesFiles: Bool, durableFlush: Bool, reportsFreeSpace: Bool,
-    symlinks: Bool, keepsTimes: Bool = true, keepsModes: Bool = true, preferredWriteSize: Int
+    symlinks: Bool, keepsTimes: Bool = true, keepsModes: Bool = true, preferredWriteSize: Int, renames: Bool = true
   ) {
     self.server = server
+    self.renames = renames
     self.atomicPublish = atomicPublish
     self.atomicReplace = atomicReplace
     self.resumesFiles = resumesFiles
@@ -70,10 +74,26 @@ public struct UploadHandle: Hashable, Sendable {
   public let id: UInt64
   /// Where.
   public let path: RemotePath
+  /// Where the first `write` begins, where that is not the offset that was asked for: what lay before it was lost. Never beyond it.
+  public let offset: UInt64?
   /// Takes the values as they are.
-  public init(id: UInt64, path: RemotePath) {
+  public init(id: UInt64, path: RemotePath, offset: UInt64? = nil) {
     self.id = id
     self.path = path
+    self.offset = offset
+  }
+}
+
+/// How far an upload has come that another session can go on with, after a restart too.
+public struct UploadMark: Hashable, Sendable {
+  /// The file's first bytes that the destination keeps.
+  public var bytes: UInt64
+  /// What the driver needs to find them again, at most 1 MiB of text that only the driver reads; nil where the file's name is enough.
+  public var token: String?
+  /// Takes the values as they are.
+  public init(bytes: UInt64, token: String? = nil) {
+    self.bytes = bytes
+    self.token = token
   }
 }
 
@@ -115,6 +135,23 @@ public protocol TransportSession: AnyObject, Sendable {
   func beginUpload(
     _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle
+
+  /// `beginUpload(_:resumingAt:size:modified:)` from a mark that `mark(of:)` gave, in this session or an earlier one. What the mark stands for
+  /// may be gone: the handle's `offset` says where to begin then.
+  func beginUpload(
+    _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle
+
+  /// How far the upload has come, without waiting for anything; nil where every byte before a `flush` counts and the name is enough.
+  func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark?
+
+  /// Writes a small file under a name that nothing has, in one step: of several at once one succeeds, the others throw `alreadyExists`.
+  /// Where the destination's probe found no way to refuse, the driver looks before and after, which leaves a moment between.
+  func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError)
+
+  /// Ends what interrupted uploads of files at or below a place left on the destination and no listing shows.
+  /// - Parameter kept: Marks of uploads that are to be gone on with.
+  func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError)
 
   /// Takes bytes into the window of requests in flight and returns as soon as there is room: errors of earlier writes are thrown
   /// here or by `flush`.
@@ -181,6 +218,30 @@ extension TransportSession {
   ) async throws(TransportError) -> UploadHandle {
     try await beginUpload(path, resumingAt: offset)
   }
+
+  /// Where the name is enough.
+  public func beginUpload(
+    _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    try await beginUpload(path, resumingAt: mark.bytes, size: size, modified: modified)
+  }
+
+  /// Where every flushed byte counts.
+  public func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? { nil }
+
+  /// Where a rename refuses to replace: under a name of its own first.
+  public func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError) {
+    guard try await entry(at: path) == nil else { throw .alreadyExists(path) }
+    let draft = (path.parent ?? path).appending(try ProbeName.make())
+    try await put(content, at: draft, modified: nil, mode: nil, durable: true)
+    do throws(TransportError) { try await publish(draft, as: path) } catch {
+      try? await removeFile(draft)  // what stopped the renaming is the failure to report; the next probe removes the draft
+      throw error
+    }
+  }
+
+  /// Where a listing shows everything.
+  public func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {}
 }
 
 /// Hashes files on the destination itself.
