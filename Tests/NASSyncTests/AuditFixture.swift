@@ -59,7 +59,9 @@ extension LabFixture {
   /// What a repair of a run moved aside, by its path in the run, and the bytes of each file.
   ///
   /// - Parameter ignored: Files that do not count.
-  func movedAside(_ run: String, ignoring ignored: (_ path: String, _ content: [UInt8]) -> Bool = { _, _ in false }) throws -> [String: [UInt8]] {
+  func movedAside(
+    _ run: String, ignoring ignored: (_ path: String, _ content: [UInt8]) -> Bool = { _, _ in false }
+  ) throws -> [String: [UInt8]] {
     let parent = (remote(run) as NSString).deletingLastPathComponent
     var found: [String: [UInt8]] = [:]
     for folder in try siblings(of: run) where folder.hasPrefix(".nassync-replaced-") {

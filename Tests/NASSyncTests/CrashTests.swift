@@ -79,8 +79,8 @@ import Transport
   ///   - interesting: At which calls to die.
   ///   - bad: What must be found kept aside in the end, each once.
   private func sweep(
-    method: VerifySettings.Method = .server, inPlace: Bool = false, keepsAll: Bool = true, at interesting: @Sendable (FaultPlan.Call) -> Bool,
-    bad: [String: [UInt8]] = [:],
+    method: VerifySettings.Method = .server, inPlace: Bool = false, keepsAll: Bool = true,
+    at interesting: @Sendable (FaultPlan.Call) -> Bool, bad: [String: [UInt8]] = [:],
     _ prepare: @escaping @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws {
     try await LabFixture.with(method: method, backoff: [0.1, 0.1, 0.1]) { lab in
