@@ -58,6 +58,7 @@ extension EquipmentProfile {
     switch transport {
     case .sftp(let destination): destination.check(&checks)
     case .webdav(let destination): destination.check(&checks)
+    case .s3(let destination): destination.check(&checks)
     }
     checks.timeZone("bandwidth.time_zone", bandwidth.timeZone)
     if let problem = bandwidth.problem {
@@ -95,6 +96,17 @@ extension WebDAVDestination {
     checks.number("transport.connections", connections, in: SettingLimits.connections)
     checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
+  }
+}
+
+extension S3Destination {
+  fileprivate func check(_ checks: inout SettingChecks) {
+    for problem in problems { checks.that(false, "transport.\(problem.key)", problem.message, problem.hint) }
+    if let caFile { checks.absolute("transport.ca_file", caFile) }
+    checks.number("transport.connections", connections, in: SettingLimits.connections)
+    checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
+    checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
+    checks.number("transport.abort_uploads_after", abortUploadsAfter, in: SettingLimits.uploadAge)
   }
 }
 

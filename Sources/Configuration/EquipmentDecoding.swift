@@ -71,7 +71,7 @@ struct EquipmentDecoder {
     var section = parent.section("transport")
     defer { section.close() }
     guard section.has("type") else {
-      _ = section.requiredText("type", "sftp or webdav")
+      _ = section.requiredText("type", "sftp, webdav or s3")
       section.ignoreRest()
       return nil
     }
@@ -79,9 +79,10 @@ struct EquipmentDecoder {
     switch driver {
     case .sftp: return .sftp(sftp(&section))
     case .webdav: return .webdav(webdav(&section))
-    case .s3, .vault:
+    case .s3: return .s3(s3(&section))
+    case .vault:
       section.fail(
-        "type", "the transport `\(driver.rawValue)` is not supported by this version", hint: "use `type: sftp` or `type: webdav`")
+        "type", "the transport `\(driver.rawValue)` is not supported by this version", hint: "use `type: sftp`, `webdav` or `s3`")
       section.ignoreRest()
       return nil
     }

@@ -57,6 +57,8 @@ public enum TransportSettings: Hashable, Sendable {
   case sftp(SFTPDestination)
   /// WebDAV over HTTPS.
   case webdav(WebDAVDestination)
+  /// An object store.
+  case s3(S3Destination)
 }
 
 /// An account on an SFTP server and the folder there.

@@ -15,6 +15,7 @@ enum SettingLimits {
   static let validatorTimeout = 0.1...86_400.0
   static let quiet = 1.0...2_592_000.0
   static let networkTimeout = 0.1...3600.0
+  static let uploadAge = 3600.0...31_622_400.0
 }
 
 /// Reads `nassync.yaml`.

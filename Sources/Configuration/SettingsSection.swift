@@ -290,7 +290,7 @@ struct SettingsSection {
     if case .scalar(let text, _) = entry.value.content, SecretReference(text) != nil {
       report.add(
         entry.mark, name(entry.key), "the key `\(entry.key)` is not known here, and no secret is used here",
-        hint: "remove it; SFTP logs in with `key_file` or `agent: true`, WebDAV with `password` or `token`")
+        hint: "remove it; SFTP logs in with `key_file` or `agent: true`, WebDAV with `password` or `token`, S3 with `secret_access_key`")
     } else {
       report.add(
         entry.mark, name(entry.key), "a secret is written in a configuration file",

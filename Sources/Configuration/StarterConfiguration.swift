@@ -111,6 +111,17 @@ public enum StarterConfiguration {
       #   | ca_file: nas-ca.pem           # the NAS's own authority, in place of the system's
       #   | pin: sha256//…                # its public key, in addition
       #   | connections: 4
+      # Or to an object store that speaks S3:
+      #   | type: s3
+      #   | endpoint: https://s3.lab.example       # without the bucket
+      #   | bucket: lab                            # must exist
+      #   | prefix: confocal                       # a folder in it
+      #   | region: us-east-1
+      #   | addressing: path                       # path | virtual (the bucket in the host's name)
+      #   | access_key_id: AKIAEXAMPLE
+      #   | secret_access_key: file:s3-secret      # mode 0600; or env:NAME, credential:NAME. Never the secret itself
+      #   | abort_uploads_after: 7d                # ends interrupted uploads below the prefix that are older
+      #   | ca_file, pin, connections and time limits as for WebDAV
 
     bandwidth:
       # Mbit/s outside the windows below; without the line there is no limit, 0 sends in the windows only.

@@ -24,7 +24,7 @@ extension EquipmentDecoder {
   }
 
   /// A reference to a secret; relative paths are seen from the file.
-  private func secret(_ key: String, _ section: inout SettingsSection) -> SecretReference? {
+  func secret(_ key: String, _ section: inout SettingsSection) -> SecretReference? {
     guard let text = section.text(key, "the place of a secret, `file:PATH`, `env:NAME` or `credential:NAME`,") else { return nil }
     guard let reference = SecretReference(text) else {
       section.fail(

@@ -139,23 +139,36 @@ public struct WebAddress: Hashable, Sendable {
   }
 }
 
+extension WebAddress {
+  /// What is wrong with speaking to this address without encryption.
+  /// - Parameter key: What the address itself is called in the profile.
+  func problems(
+    key: String, insecure: Bool, insecureHost: String?, pin: String?, caFile: String?
+  ) -> [(key: String, message: String, hint: String)] {
+    guard !isEncrypted else { return [] }
+    var found: [(String, String, String)] = []
+    if !insecure {
+      found.append((key, "`http` is not encrypted: everybody on the way could read and change runs and log-in", "write https"))
+    } else if !isLoopback, insecureHost != host {
+      found.append(
+        (
+          "insecure_host", "plain `http` to another machine is meant for one named host only",
+          "write https, or `insecure_host: \(host)` beside `insecure: true` where nobody else can listen"
+        ))
+    }
+    if pin != nil || caFile != nil {
+      found.append((pin == nil ? "ca_file" : "pin", "without TLS there is no certificate to check", "write https, or remove the key"))
+    }
+    return found
+  }
+}
+
 extension WebDAVDestination {
   /// Everything that is wrong with the values, by key: for files and for code alike.
   var problems: [(key: String, message: String, hint: String)] {
     var found: [(String, String, String)] = []
     if let address {
-      if !address.isEncrypted, !insecure {
-        found.append(("url", "`http` is not encrypted: everybody on the way could read and change runs and log-in", "write https"))
-      } else if !address.isEncrypted, !address.isLoopback, insecureHost != address.host {
-        found.append(
-          (
-            "insecure_host", "plain `http` to another machine is meant for one named host only",
-            "write https, or `insecure_host: \(address.host)` beside `insecure: true` where nobody else can listen"
-          ))
-      }
-      if !address.isEncrypted, pin != nil || caFile != nil {
-        found.append((pin == nil ? "ca_file" : "pin", "without TLS there is no certificate to check", "write https, or remove the key"))
-      }
+      found += address.problems(key: "url", insecure: insecure, insecureHost: insecureHost, pin: pin, caFile: caFile)
     } else {
       found.append(
         (
@@ -178,13 +191,15 @@ extension WebDAVDestination {
       if password != nil || token != nil { found.append(("auth", "`none` and a secret contradict each other", "remove one of them")) }
     }
     if let pin, !Self.isPin(pin) {
-      found.append(
-        ("pin", "this is no pin", "write sha256//… as `openssl … | openssl dgst -sha256 -binary | base64` shows it; several joined by `;`"))
+      found.append(("pin", Self.noPin, Self.pinHint))
     }
     return found
   }
 
-  private static func isPin(_ text: String) -> Bool {
+  static let noPin = "this is no pin"
+  static let pinHint = "write sha256//… as `openssl … | openssl dgst -sha256 -binary | base64` shows it; several joined by `;`"
+
+  static func isPin(_ text: String) -> Bool {
     text.split(separator: ";", omittingEmptySubsequences: false).allSatisfy { part in
       // 32 bytes in Base64.
       part.hasPrefix("sha256//") && part.utf8.count == 52 && part.hasSuffix("=")

@@ -30,6 +30,48 @@ struct DriverRegistry: Sendable {
       return RunnerEnvironment.Route(
         profile: profile, pool: SessionPool(driver: driver, limit: min(2, destination.connections), clock: clock),
         root: RemotePath(root: settings.root), connections: destination.connections)
+    case .s3(let destination):
+      let settings = Self.s3Settings(destination)
+      let driver = custom?(profile) ?? S3Driver(settings: settings)
+      return RunnerEnvironment.Route(
+        profile: profile, pool: SessionPool(driver: driver, limit: min(2, destination.connections), clock: clock),
+        root: RemotePath(root: settings.root), connections: destination.connections)
+    }
+  }
+
+  private static func s3Settings(_ destination: S3Destination) -> S3Settings {
+    // `validate()` refuses an address that is none before anything is opened; this one reaches nobody.
+    let address = destination.address
+    let origin = HTTPOrigin(
+      scheme: address?.isEncrypted == false ? .http : .https, host: address?.host ?? "invalid.invalid", port: address?.port)
+    let http = HTTPSettings(
+      origin: origin, user: destination.accessKeyID, caFile: destination.caFile, pin: destination.pin, allowsPlainHTTP: destination.insecure,
+      connections: (destination.connections + 1) / 2, connectTimeout: .seconds(destination.connectTimeout),
+      progressTimeout: .seconds(destination.progressTimeout))
+    let addressing = destination.addressing.map { $0 == .path ? S3Settings.Addressing.path : .virtual }
+    return S3Settings(
+      http: http, bucket: destination.bucket, prefix: destination.folder, region: destination.region, addressing: addressing,
+      abortsUploadsAfter: destination.abortUploadsAfter
+    ) { () throws(SyncFailure) in
+      S3Credentials(
+        accessKeyID: destination.accessKeyID,
+        secretAccessKey: try resolve(destination.secretAccessKey, "secret_access_key", for: destination.endpoint),
+        sessionToken: try destination.sessionToken.map { (reference) throws(SyncFailure) in
+          try resolve(reference, "session_token", for: destination.endpoint)
+        })
+    }
+  }
+
+  /// A secret from where it is kept.
+  /// - Parameter what: The profile's key.
+  private static func resolve(_ reference: SecretReference?, _ what: String, for place: String) throws(SyncFailure) -> String {
+    guard let reference else {
+      throw SyncFailure(.misconfigured, "there is no \(what) for \(displayText(place))", hint: "Name its place in the equipment profile.")
+    }
+    do throws(SecretReference.Failure) {
+      return try reference.resolve(environment: ProcessInfo.processInfo.environment)
+    } catch {
+      throw SyncFailure(.misconfigured, displayText("\(error)"), hint: "The \(what) of the equipment profile's transport is kept there.")
     }
   }
 
@@ -51,14 +93,7 @@ struct DriverRegistry: Sendable {
 
   private static func credentials(_ destination: WebDAVDestination) throws(SyncFailure) -> HTTPCredentials {
     func resolve(_ reference: SecretReference?, _ what: String) throws(SyncFailure) -> String {
-      guard let reference else {
-        throw SyncFailure(.misconfigured, "there is no \(what) for \(destination.url)", hint: "Name its place in the equipment profile.")
-      }
-      do throws(SecretReference.Failure) {
-        return try reference.resolve(environment: ProcessInfo.processInfo.environment)
-      } catch {
-        throw SyncFailure(.misconfigured, displayText("\(error)"), hint: "The \(what) of the equipment profile's transport is kept there.")
-      }
+      try Self.resolve(reference, what, for: destination.url)
     }
     switch destination.login {
     case .none: return .none

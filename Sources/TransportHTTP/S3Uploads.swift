@@ -26,14 +26,20 @@ extension S3Session {
         hint: "Send it over SFTP or WebDAV, or let the instrument write smaller files."), sessionLost: false)
   }
 
+  private static func withoutMark(_ path: RemotePath) -> TransportError {
+    .unsupported("go on inside \(path) without the mark of its upload")
+  }
+
   package func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
-    try await begin(path, size: nil, modified: nil, kept: nil)
+    guard offset == 0 else { throw Self.withoutMark(path) }
+    return try await begin(path, size: nil, modified: nil, kept: nil)
   }
 
   package func beginUpload(
     _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
-    try await begin(path, size: size, modified: modified, kept: nil)
+    guard offset == 0 else { throw Self.withoutMark(path) }
+    return try await begin(path, size: size, modified: modified, kept: nil)
   }
 
   package func beginUpload(

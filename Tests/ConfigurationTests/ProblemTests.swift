@@ -146,8 +146,7 @@ import Testing
 
   /// One line of the valid transport, which starts on line 3, is replaced.
   static let transport: [Fault] = [
-    Fault("type: s3", 4, 9, "transport.type", "not supported by this version", "sftp"),
-    Fault("type: vault", 4, 9, "transport.type", "not supported by this version"),
+    Fault("type: vault", 4, 9, "transport.type", "not supported by this version", "s3"),
     Fault("type: stfp", 4, 9, "transport.type", "`stfp` is not known", "`sftp`"),
     Fault("host: lab@nas", 5, 9, "transport.host", "no host name"),
     Fault("host: sftp://nas/", 5, 9, "transport.host", "no host name"),

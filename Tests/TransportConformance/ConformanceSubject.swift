@@ -20,7 +20,7 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   var testDescription: String { name }
 
   static let all: [ConformanceSubject] =
-    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone)]
+    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph)]
 
   /// Runs a body against a destination of its own.
   func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
@@ -104,6 +104,29 @@ extension ConformanceSubject {
           RunningSubject(
             driver: WebDAVDriver(settings: settings), root: RemotePath(root: settings.root), eyes: FolderEyes(folder: server.rootFolder),
             hang: { try await server.pause() }))
+      }
+    }
+  }
+}
+
+extension ConformanceSubject {
+  /// A private object store.
+  static func s3(_ kind: LoopbackS3.Kind) -> ConformanceSubject {
+    ConformanceSubject(name: "S3 of \(kind.rawValue)", slowness: 10) { progressTimeout, body in
+      // Only a store of one's own may be frozen, as the tests do that shorten the time.
+      try await LoopbackS3.with(kind, own: progressTimeout < .seconds(30)) { store in
+        let http = HTTPSettings(
+          origin: HTTPOrigin(scheme: .http, host: store.host, port: UInt16(store.port)), allowsPlainHTTP: true,
+          progressTimeout: progressTimeout)
+        let credentials = S3Credentials(accessKeyID: store.accessKeyID, secretAccessKey: store.secretAccessKey)
+        func place(_ bucket: String) -> S3Settings {
+          S3Settings(http: http, bucket: bucket, prefix: "lab/runs", region: store.region) { () throws(SyncFailure) in credentials }
+        }
+        let (settings, elsewhere) = (place(store.bucket), place("no-such-bucket"))
+        try await body(
+          RunningSubject(
+            driver: S3Driver(settings: settings), root: RemotePath(root: settings.root), eyes: BucketEyes(store: store, prefix: settings.prefix),
+            withoutRoot: S3Driver(settings: elsewhere), hang: { try await store.pause() }))
       }
     }
   }
