@@ -3,7 +3,8 @@ import SyncModel
 extension EquipmentDecoder {
   func s3(_ section: inout SettingsSection) -> S3Destination {
     var destination = S3Destination(
-      endpoint: section.requiredText("endpoint", "the store's address, https://…,"), bucket: section.requiredText("bucket", "the bucket's name"),
+      endpoint: section.requiredText("endpoint", "the store's address, https://…,"),
+      bucket: section.requiredText("bucket", "the bucket's name"),
       accessKeyID: section.requiredText("access_key_id", "the access key's id"), secretAccessKey: nil)
     destination.secretAccessKey = secret("secret_access_key", &section)
     destination.sessionToken = secret("session_token", &section)

@@ -88,7 +88,10 @@ extension S3Destination {
       found += address.problems(key: "endpoint", insecure: insecure, insecureHost: insecureHost, pin: pin, caFile: caFile)
     } else {
       found.append(
-        ("endpoint", "this is no address of a store", "write it like https://s3.lab.example:8443; the bucket has a key of its own (`bucket`)"))
+        (
+          "endpoint", "this is no address of a store",
+          "write it like https://s3.lab.example:8443; the bucket has a key of its own (`bucket`)"
+        ))
     }
     if !Self.isBucket(bucket) {
       found.append(("bucket", "this is no bucket's name", "3 to 255 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"))
@@ -99,13 +102,15 @@ extension S3Destination {
       if (try? RelativePath(folder)) == nil {  // whatever is wrong with it, the hint is the same
         found.append(("prefix", "this is no folder below a bucket", "write it like lab/confocal, without `.`, `..` or an empty name"))
       } else if folder.utf8.count > 512 {
-        found.append(("prefix", "this prefix leaves no room for the runs' names", "a store's names have 1024 bytes with the prefix; shorten it"))
+        found.append(
+          ("prefix", "this prefix leaves no room for the runs' names", "a store's names have 1024 bytes with the prefix; shorten it"))
       }
     }
     if !Self.isWord(region, extra: [0x2d]) || region.utf8.count > 64 {
       found.append(("region", "this is no region", "write it like us-east-1, which most stores of one's own take"))
     }
-    if accessKeyID.isEmpty || accessKeyID.utf8.count > 256 || accessKeyID.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7f || $0 == 0x2f || $0 == 0x2c })
+    if accessKeyID.isEmpty || accessKeyID.utf8.count > 256
+      || accessKeyID.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7f || $0 == 0x2f || $0 == 0x2c })
     {
       found.append(("access_key_id", "this is no key's name", "write the access key id as the store shows it"))
     }
@@ -117,7 +122,9 @@ extension S3Destination {
   }
 
   private static func isBucket(_ text: String) -> Bool {
-    guard (3...255).contains(text.utf8.count), let first = text.utf8.first, first != 0x2d, first != 0x2e, first != 0x5f else { return false }
+    guard (3...255).contains(text.utf8.count), let first = text.utf8.first, first != 0x2d, first != 0x2e, first != 0x5f else {
+      return false
+    }
     return isWord(text, extra: [0x2d, 0x2e, 0x5f])
   }
 

@@ -45,8 +45,9 @@ struct DriverRegistry: Sendable {
     let origin = HTTPOrigin(
       scheme: address?.isEncrypted == false ? .http : .https, host: address?.host ?? "invalid.invalid", port: address?.port)
     let http = HTTPSettings(
-      origin: origin, user: destination.accessKeyID, caFile: destination.caFile, pin: destination.pin, allowsPlainHTTP: destination.insecure,
-      connections: (destination.connections + 1) / 2, connectTimeout: .seconds(destination.connectTimeout),
+      origin: origin, user: destination.accessKeyID, caFile: destination.caFile, pin: destination.pin,
+      allowsPlainHTTP: destination.insecure, connections: (destination.connections + 1) / 2,
+      connectTimeout: .seconds(destination.connectTimeout),
       progressTimeout: .seconds(destination.progressTimeout))
     let addressing = destination.addressing.map { $0 == .path ? S3Settings.Addressing.path : .virtual }
     return S3Settings(

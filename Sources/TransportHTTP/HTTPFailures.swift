@@ -46,7 +46,8 @@ package struct HTTPFailures: Sendable {
     switch code {
     case CURLE_COULDNT_RESOLVE_HOST:
       return Self.passing(
-        .network, "the name \(displayText(origin.host)) is not known: \(words)", hint: "Look at `url` or `endpoint` in the equipment profile, and at DNS."
+        .network, "the name \(displayText(origin.host)) is not known: \(words)",
+        hint: "Look at `url` or `endpoint` in the equipment profile, and at DNS."
       )
     case CURLE_COULDNT_CONNECT:
       return Self.passing(

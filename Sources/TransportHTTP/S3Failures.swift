@@ -38,7 +38,8 @@ struct S3Failures: Sendable {
   static func refusal(_ answer: HTTPResponse, _ root: S3Document.Element?) -> S3Refusal {
     let error = root?.name == "Error" ? root : root?.child("Error")
     let region = answer.header("x-amz-bucket-region") ?? error?.text("Region")
-    return S3Refusal(status: answer.status, code: word(error?.text("Code") ?? ""), region: region.map(word).flatMap { $0.isEmpty ? nil : $0 })
+    return S3Refusal(
+      status: answer.status, code: word(error?.text("Code") ?? ""), region: region.map(word).flatMap { $0.isEmpty ? nil : $0 })
   }
 
   /// Codes and regions are single words; anything else in their place is somebody's text and is not shown.
@@ -90,7 +91,8 @@ struct S3Failures: Sendable {
     case "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Throttling", "RequestLimitExceeded",
       "ConditionalRequestConflict", "TooManyRequests", "Busy", "XMinioServerNotInitialized":
       return Self.passing(.network, "the store is too busy to \(what) (\(said))", hint: "It is tried again later.")
-    case "QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity":
+    case "QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded",
+      "InsufficientCapacity":
       return Self.passing(
         .remoteFull, "no space is left in the store to \(what) (\(said))",
         hint: "Free space there or raise the quota; it is tried again.")
@@ -126,7 +128,8 @@ struct S3Failures: Sendable {
   /// Another endpoint or region is right. Nothing is ever sent there by itself: only the operator knows whose it is.
   private func elsewhere(_ refusal: S3Refusal, _ said: String) -> TransportError {
     Self.passing(
-      .misconfigured, "the bucket \(displayText(settings.bucket)) is not at this endpoint and region \(displayText(settings.region)) (\(said))",
+      .misconfigured,
+      "the bucket \(displayText(settings.bucket)) is not at this endpoint and region \(displayText(settings.region)) (\(said))",
       hint: refusal.region.map { "The store says that its region is \($0): correct `region`, and `endpoint` where it names one." }
         ?? "Correct `endpoint` and `region`; no redirection is followed.")
   }

@@ -65,7 +65,8 @@ extension S3Session {
     } else {
       // The SHA-256 beside the source does not go along: the store did not compare it with what it copied.
       let copied = try await ask(
-        "PUT", try key(final), headers: copyHeaders(source, try key(path)) + Self.metadata(modified: source.modified) + [("x-amz-metadata-directive", "REPLACE")],
+        "PUT", try key(final),
+        headers: copyHeaders(source, try key(path)) + Self.metadata(modified: source.modified) + [("x-amz-metadata-directive", "REPLACE")],
         body: [], patience: 10)
       if copied.status == 404 { throw .notFound(path) }
       _ = try document(copied, "CopyObjectResult", "copy", path.description)
@@ -101,7 +102,7 @@ extension S3Session {
       }
       try await completeUpload(key, upload, etags: etags, size: source.size, final)
     } catch {
-      if !error.sessionLost { try? await abortUpload(key, upload, final) }  // what stopped the copy is the failure to report; old uploads are ended later
+      if !error.sessionLost { try? await abortUpload(key, upload, final) }  // what stopped the copy is reported; age ends the upload, too
       throw error
     }
   }

@@ -89,8 +89,8 @@ extension S3Session {
         try await abortUpload(key, upload, path)
         throw TransportError.failure(
           SyncFailure(
-            .protocol, "the store does not put the parts of \(path) together (\(refusal.code))", hint: "The file is sent again from its start."
-          ), sessionLost: false)
+            .protocol, "the store does not put the parts of \(path) together (\(refusal.code))",
+            hint: "The file is sent again from its start."), sessionLost: false)
       }
       if refusal.code != "NoSuchUpload" {
         _ = try document(answer, "CompleteMultipartUploadResult", "write", path.description)

@@ -37,11 +37,13 @@ struct S3Probe {
       say("free_space", .limited, "the store does not say how much is free")
       switch evidence {
       case .store:
-        say("evidence", .good, "the store compares each file's SHA-256 while it writes (store); files in parts are read back and hashed here")
+        say(
+          "evidence", .good, "the store compares each file's SHA-256 while it writes (store); files in parts are read back and hashed here")
       default: say("evidence", .limited, "files are read back and hashed here (readback)")
       }
     }
-    return DestinationProbe(capabilities: session.capabilities, evidence: evidence, freeSpace: nil, names: names, lines: lines, failure: failure)
+    return DestinationProbe(
+      capabilities: session.capabilities, evidence: evidence, freeSpace: nil, names: names, lines: lines, failure: failure)
   }
 
   private mutating func askRoot() async throws(TransportError) -> Bool {

@@ -52,7 +52,8 @@ package final class S3Session: TransportSession {
     }
     guard key.count <= Self.longestKey else {
       throw Self.unfit(
-        "\(path) has \(key.count) bytes in the store, and \(Self.longestKey) are the most", hint: "Shorten `prefix` or the names in the run.")
+        "\(path) has \(key.count) bytes in the store, and \(Self.longestKey) are the most",
+        hint: "Shorten `prefix` or the names in the run.")
     }
     return key
   }

@@ -5,16 +5,17 @@ import Transport
 extension S3Token {
   /// Nil for any text that this program did not write.
   init?(_ text: String) {
-    guard text.utf8.count <= 1 << 20,
-      let read = try? JSONDecoder().decode(S3Token.self, from: Data(text.utf8))  // what cannot be read is no mark, and the file is sent whole
-    else { return nil }
+    guard text.utf8.count <= 1 << 20 else { return nil }
+    let data = Data(text.utf8)
+    guard let read = try? JSONDecoder().decode(S3Token.self, from: data) else { return nil }  // it is no mark then: the file is sent whole
     guard !read.upload.isEmpty, read.upload.utf8.count <= 1024, read.etags.count <= S3Parts.most else { return nil }
     self = read
   }
 
   /// JSON.
   var text: String? {
-    (try? JSONEncoder().encode(self)).map { String(decoding: $0, as: UTF8.self) }  // three plain values cannot fail; without text it is no mark
+    let data = try? JSONEncoder().encode(self)  // three plain values cannot fail; without text it is no mark
+    return data.map { String(decoding: $0, as: UTF8.self) }
   }
 }
 

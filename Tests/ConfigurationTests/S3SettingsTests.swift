@@ -33,7 +33,8 @@ import Testing
   }
 
   @Test func whatIsLeftOutHasDefaults() throws {
-    try ConfigurationFolder.with(["nassync.yaml": ConfigurationFolder.service, "equipment/a.yaml": profile(Self.place + Self.key)]) { folder in
+    try ConfigurationFolder.with(["nassync.yaml": ConfigurationFolder.service, "equipment/a.yaml": profile(Self.place + Self.key)]) {
+      folder in
       guard case .s3(let read)? = try folder.load().equipment.first?.transport else {
         Issue.record("no S3")
         return
@@ -54,7 +55,8 @@ import Testing
     (place + ["addressing: host"] + key, "transport.addressing"), (place + ["prefix: a/../b"] + key, "transport.prefix"),
     (place + ["prefix: a//b"] + key, "transport.prefix"), (place + ["region: \"eu 1\""] + key, "transport.region"),
     (place + ["pin: abc"] + key, "transport.pin"), (place + ["abort_uploads_after: 1m"] + key, "transport.abort_uploads_after"),
-    (place + ["user: lab"] + key, "transport.user"), (place + ["access_key_id: A", "secret_access_key: hunter2"], "transport.secret_access_key"),
+    (place + ["user: lab"] + key, "transport.user"),
+    (place + ["access_key_id: A", "secret_access_key: hunter2"], "transport.secret_access_key"),
     (place + ["access_key_id: A", "secret_access_key: file:x", "session_token: hunter2"], "transport.session_token"),
     (place + ["access_key_id: A"], "transport.secret_access_key"), (place + ["secret_access_key: file:x"], "transport.access_key_id"),
     (place + ["access_key_id: \"a/b\"", "secret_access_key: file:x"], "transport.access_key_id"),
@@ -68,7 +70,8 @@ import Testing
 
   static let sound: [[String]] = [
     ["endpoint: http://127.0.0.1:8080", "bucket: lab-data", "insecure: true"],
-    ["endpoint: http://s3.lab", "bucket: lab-data", "insecure: true", "insecure_host: s3.lab"], ["endpoint: https://[::1]:1", "bucket: Lab_data"],
+    ["endpoint: http://s3.lab", "bucket: lab-data", "insecure: true", "insecure_host: s3.lab"],
+    ["endpoint: https://[::1]:1", "bucket: Lab_data"],
   ]
 
   @Test(arguments: sound) func soundOnesAreTaken(lines: [String]) throws {

@@ -66,7 +66,8 @@ import TransportHTTP
 
   static let refusals: [(status: Int, code: String, kind: SyncFailure.Kind, word: String)] = [
     (403, "AccessDenied", .permission, "access key"), (403, "SignatureDoesNotMatch", .auth, "secret_access_key"),
-    (403, "InvalidAccessKeyId", .auth, "access_key_id"), (400, "ExpiredToken", .auth, "session"), (403, "RequestTimeTooSkewed", .local, "clock"),
+    (403, "InvalidAccessKeyId", .auth, "access_key_id"), (400, "ExpiredToken", .auth, "session"),
+    (403, "RequestTimeTooSkewed", .local, "clock"),
     (404, "NoSuchBucket", .misconfigured, "bucket"), (503, "SlowDown", .network, "busy"), (503, "", .network, "busy"),
     (500, "InternalError", .network, "busy"), (507, "", .remoteFull, "space"), (403, "QuotaExceeded", .remoteFull, "quota"),
     (400, "EntityTooLarge", .remoteFull, "large"), (400, "XAmzContentSHA256Mismatch", .hashMismatch, "sent again"),
@@ -96,7 +97,9 @@ import TransportHTTP
       let place = "http://user:pw@localhost:\(thief.port)/steal?key=abc"
       try await Self.with({ request in
         request.method == "PUT"
-          ? .reply(307, headers: ["Location: \(place)", "x-amz-bucket-region: eu-central-9"], body: "<Error><Code>TemporaryRedirect</Code></Error>")
+          ? .reply(
+            307, headers: ["Location: \(place)", "x-amz-bucket-region: eu-central-9"], body: "<Error><Code>TemporaryRedirect</Code></Error>"
+          )
           : nil
       }) { session, _ in
         let error = await Self.failure { try await session.put([1], at: try Self.path("f"), modified: nil, mode: nil, durable: false) }
@@ -178,7 +181,9 @@ import TransportHTTP
     // The same token again, new tokens for nothing, the same names under new tokens.
     { _ in object("p/f/a") + "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>" },
     { "<IsTruncated>true</IsTruncated><NextContinuationToken>\($0)</NextContinuationToken>" },
-    { "<CommonPrefixes><Prefix>p/f/a/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated><NextContinuationToken>\($0)</NextContinuationToken>" },
+    {
+      "<CommonPrefixes><Prefix>p/f/a/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated><NextContinuationToken>\($0)</NextContinuationToken>"
+    },
     { _ in "<IsTruncated>true</IsTruncated><NextMarker>p/f/a</NextMarker>" },
     { _ in object("p/f/" + String(repeating: "a", count: 70_000)) },
   ]
@@ -237,8 +242,10 @@ import TransportHTTP
   @Test(arguments: [
     "<!DOCTYPE x [<!ENTITY a SYSTEM \"file:///etc/passwd\">]><ListBucketResult><Contents><Key>&a;</Key></Contents></ListBucketResult>",
     "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;\">]><ListBucketResult>&b;</ListBucketResult>",
-    String(repeating: "<ListBucketResult>", count: 100), "<ListBucketResult>" + String(repeating: "<a/>", count: 50_000) + "</ListBucketResult>",
-    "<ListBucketResult><Contents>", "<Other/>", "", "no XML", "<ListBucketResult><Contents><Key>p/f/\u{1}</Key></Contents></ListBucketResult>",
+    String(repeating: "<ListBucketResult>", count: 100),
+    "<ListBucketResult>" + String(repeating: "<a/>", count: 50_000) + "</ListBucketResult>",
+    "<ListBucketResult><Contents>", "<Other/>", "", "no XML",
+    "<ListBucketResult><Contents><Key>p/f/\u{1}</Key></Contents></ListBucketResult>",
     "<Error><Code>InternalError</Code></Error>",
   ]) func hostileDocuments(_ document: String) async throws {
     try await Self.with({ $0.method == "GET" && $0.path == "/lab" ? .reply(200, body: document) : nil }) { session, _ in

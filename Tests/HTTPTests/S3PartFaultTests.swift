@@ -177,7 +177,8 @@ import TransportHTTP
 
   @Test(arguments: ["InternalError", "InvalidPart"]) func successThatIsAnError(_ code: String) async throws {
     let store = Store { request, _ in
-      request.method == "POST" && request.asks("uploadId") ? .reply(200, body: "\n\n<?xml version=\"1.0\"?>".dropFirst(2) + "<Error><Code>\(code)</Code></Error>") : nil
+      request.method == "POST" && request.asks("uploadId")
+        ? .reply(200, body: "\n\n<?xml version=\"1.0\"?>".dropFirst(2) + "<Error><Code>\(code)</Code></Error>") : nil
     }
     try await with(store) { session, path in
       let error = await S3FaultTests.failure { try await send(session, path) }
@@ -243,7 +244,9 @@ import TransportHTTP
     }
   }
 
-  @Test(arguments: ["", "{}", "nonsense", "{\"upload\":\"\",\"part_size\":1,\"etags\":[]}", "{\"upload\":\"x\",\"part_size\":-1,\"etags\":[]}"])
+  @Test(arguments: [
+    "", "{}", "nonsense", "{\"upload\":\"\",\"part_size\":1,\"etags\":[]}", "{\"upload\":\"x\",\"part_size\":-1,\"etags\":[]}",
+  ])
   func marksThatAreNone(_ token: String) async throws {
     try await with(Store()) { session, path in
       let handle = try await session.beginUpload(path, resumingAt: UploadMark(bytes: 1 << 20, token: token), size: Self.size, modified: nil)
@@ -267,7 +270,9 @@ import TransportHTTP
   @Test func aListOfPartsWithoutEndIsStopped() async throws {
     let store = Store { request, _ in
       request.method == "GET" && request.asks("uploadId")
-        ? .reply(200, body: "<ListPartsResult><IsTruncated>true</IsTruncated><Part><PartNumber>1</PartNumber><Size>1</Size></Part></ListPartsResult>")
+        ? .reply(
+          200,
+          body: "<ListPartsResult><IsTruncated>true</IsTruncated><Part><PartNumber>1</PartNumber><Size>1</Size></Part></ListPartsResult>")
         : nil
     }
     try await with(store) { session, path in

@@ -62,10 +62,12 @@ import TransportHTTP
     #expect(signature() == signature())
   }
 
-  @Test(arguments: [
-    (0, "19700101T000000Z"), (951_827_696, "20000229T123456Z"), (1_709_251_199, "20240229T235959Z"), (4_102_444_800, "21000101T000000Z"),
-    (-1, "19691231T235959Z"),
-  ] as [(Int64, String)]) func times(seconds: Int64, text: String) {
+  @Test(
+    arguments: [
+      (0, "19700101T000000Z"), (951_827_696, "20000229T123456Z"), (1_709_251_199, "20240229T235959Z"), (4_102_444_800, "21000101T000000Z"),
+      (-1, "19691231T235959Z"),
+    ] as [(Int64, String)]) func times(seconds: Int64, text: String)
+  {
     let request = HTTPRequest("GET", "/", headers: [])
     #expect(Self.signer.lines(for: request, at: seconds).first?.value == text)
   }

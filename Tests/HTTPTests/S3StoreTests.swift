@@ -154,7 +154,10 @@ import TransportHTTP
       }
       #expect(try await store.openUploads().count == 3)
       try await session.discardUploads(under: try Self.path(driver, "runs/1"), except: [marks[1]])
-      #expect(Set(try await store.openUploads().map { String(decoding: $0.key, as: UTF8.self) }) == ["lab runs/é/runs/1/b", "lab runs/é/runs/10/c"])
+      #expect(
+        Set(try await store.openUploads().map { String(decoding: $0.key, as: UTF8.self) }) == [
+          "lab runs/é/runs/1/b", "lab runs/é/runs/10/c",
+        ])
       // A driver that ends whatever is older than a moment.
       try await Task.sleep(for: .seconds(2.1))
       var settings = driver.settings
@@ -225,7 +228,9 @@ import TransportHTTP
     try await Self.with(.swift) { store, driver, session in
       for name in [[0x61, 0xff], [UInt8](repeating: 0x61, count: 1024)] {
         let path = driver.root.appending(try RelativePath(bytes: name))
-        let error = await #expect(throws: TransportError.self) { try await session.put([1], at: path, modified: nil, mode: nil, durable: false) }
+        let error = await #expect(throws: TransportError.self) {
+          try await session.put([1], at: path, modified: nil, mode: nil, durable: false)
+        }
         #expect(error?.failure.kind == .misconfigured && error?.sessionLost == false)
       }
       #expect(try await store.keys() == [])

@@ -3,11 +3,13 @@ import Synchronization
 extension RawHTTPServer {
   /// A request as it came.
   public struct Request: Sendable {
+    /// `PUT`.
     public let method: String
     /// With the query.
     public let target: String
     /// By name in lower case.
     public let headers: [String: String]
+    /// Of the length that the head names.
     public let body: [UInt8]
 
     /// The path, as it came.
@@ -15,7 +17,9 @@ extension RawHTTPServer {
     /// Whether the query has that name.
     public func asks(_ name: String) -> Bool { query.contains { $0 == name || $0.hasPrefix(name + "=") } }
     /// The value in the query, as it came.
-    public func value(_ name: String) -> String? { query.first { $0.hasPrefix(name + "=") }.map { String($0.dropFirst(name.utf8.count + 1)) } }
+    public func value(_ name: String) -> String? {
+      query.first { $0.hasPrefix(name + "=") }.map { String($0.dropFirst(name.utf8.count + 1)) }
+    }
     private var query: [Substring] { target.drop { $0 != "?" }.dropFirst().split(separator: "&") }
   }
 
@@ -40,8 +44,10 @@ extension RawHTTPServer {
           case .hangUp: return
           case .silence: return connection.hang()
           case .reply(let status, let headers, let body):
-            let lines = ["HTTP/1.1 \(status) -"] + headers + (request.method == "HEAD" ? [] : ["Content-Length: \(body.utf8.count)"]) + ["", ""]
-            guard connection.send(lines.joined(separator: "\r\n") + (request.method == "HEAD" ? "" : body)) else { return }
+            let isHead = request.method == "HEAD"
+            let length = isHead ? [] : ["Content-Length: \(body.utf8.count)"]
+            let lines = ["HTTP/1.1 \(status) -"] + headers + length + ["", ""]
+            guard connection.send(lines.joined(separator: "\r\n") + (isHead ? "" : body)) else { return }
           }
         }
       }, body)

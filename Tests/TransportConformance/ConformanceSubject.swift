@@ -125,7 +125,8 @@ extension ConformanceSubject {
         let (settings, elsewhere) = (place(store.bucket), place("no-such-bucket"))
         try await body(
           RunningSubject(
-            driver: S3Driver(settings: settings), root: RemotePath(root: settings.root), eyes: BucketEyes(store: store, prefix: settings.prefix),
+            driver: S3Driver(settings: settings), root: RemotePath(root: settings.root),
+            eyes: BucketEyes(store: store, prefix: settings.prefix),
             withoutRoot: S3Driver(settings: elsewhere), hang: { try await store.pause() }))
       }
     }
