@@ -149,8 +149,9 @@ import Testing
         return .init(403, "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>\(server.secret)</StringToSign></Error>")
       }
       let uploader = try await fixture.uploader(AssetFixture.options(backoff: [0.01]))
+      let components = try fixture.components()
       let failure = await AssetFixture.failure {
-        _ = try await uploader.upload(assetType: "t", components: try fixture.components(), service: try fixture.service())
+        _ = try await uploader.upload(assetType: "t", components: components, service: try fixture.service())
       }
       #expect(failure?.kind == .auth && failure?.retry == false)
       #expect(failure?.message.contains("SignatureDoesNotMatch") == true && failure?.message.contains("/store/asset-1/") == true)
@@ -159,7 +160,8 @@ import Testing
       #expect(fixture.server.assets[0].finalizations == 0)
       // Put right, the same call goes on.
       fixture.server.override { _ in nil }
-      _ = try await uploader.upload(assetType: "t", components: try fixture.components(), service: try fixture.service())
+      _ = try await uploader.upload(assetType: "t", components: components, service: try fixture.service())
+      fixture.expectOneReadyAsset()
     }
   }
 

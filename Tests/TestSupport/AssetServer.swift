@@ -6,12 +6,15 @@ import Synchronization
 public final class AssetServer: Sendable {
   /// A request, read whole.
   public struct Request: Sendable {
+    /// `PUT`.
     public let method: String
     /// Percent-decoded, without the query.
     public let path: String
+    /// After the `?`, as it came.
     public let query: String
     /// Names in lower case.
     public let headers: [String: String]
+    /// All of it.
     public let body: [UInt8]
 
     /// The body as JSON; empty where it is none.
@@ -23,10 +26,14 @@ public final class AssetServer: Sendable {
 
   /// An answer.
   public struct Reply: Sendable {
+    /// HTTP's.
     public var status: Int
+    /// Whole lines.
     public var headers: [String]
+    /// Text, or empty.
     public var body: String
 
+    /// An answer.
     public init(_ status: Int, _ body: String = "", headers: [String] = []) {
       self.status = status
       self.body = body
@@ -36,8 +43,11 @@ public final class AssetServer: Sendable {
 
   /// An asset as the service knows it.
   public struct Asset: Sendable {
+    /// The service's name of it.
     public var id: String
+    /// As registered.
     public var type: String
+    /// `pending`, `ready`, `abandoned`.
     public var state = "pending"
     /// Names and sizes of the registration.
     public var components: [String: Int] = [:]
@@ -49,8 +59,9 @@ public final class AssetServer: Sendable {
     public var objects: [String: [UInt8]] = [:]
     /// How often each was put.
     public var puts: [String: Int] = [:]
-    /// How often it was finalized, and how often asked to be.
+    /// How often it was finalized.
     public var finalized = 0
+    /// How often somebody asked to finalize it.
     public var finalizations = 0
   }
 
@@ -73,6 +84,7 @@ public final class AssetServer: Sendable {
   public let secret = "S1gnature\(UInt64.random(in: 0 ... .max))"
   /// What the bearer token must be.
   public let token = "T0ken\(UInt64.random(in: 0 ... .max))"
+  /// The port it listens on.
   public var port: UInt16 { ports.withLock { $0 } }
   /// The service's address.
   public var url: String { "http://127.0.0.1:\(port)/api" }
@@ -92,9 +104,13 @@ public final class AssetServer: Sendable {
 
   // MARK: What a test sees and says
 
+  /// By id.
   public var assets: [Asset] { state.withLock { $0.assets.values.sorted { $0.id < $1.id } } }
+  /// How often somebody registered.
   public var registrations: Int { state.withLock { $0.registrations } }
+  /// How often somebody asked for new URLs.
   public var renewals: Int { state.withLock { $0.renewals } }
+  /// All, in order.
   public var requests: [Request] { state.withLock { $0.requests } }
 
   /// Answers in the server's place; nil leaves it to the server.
@@ -250,7 +266,7 @@ public final class AssetServer: Sendable {
   // MARK: The store
 
   private func put(_ request: Request, _ id: String, _ name: String) -> Reply {
-    let refusal = Reply(403, "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired \(secret)</Message></Error>")
+    let refusal = Reply(403, "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Expired: \(secret)</Message></Error>")
     guard request.method == "PUT" else { return Reply(405) }
     return state.withLock { state in
       let fields = request.query.split(separator: "&").map(String.init)

@@ -68,7 +68,8 @@ public struct AssetUpload: Hashable, Sendable, Codable {
     createdAt = Date(timeIntervalSince1970: row.createdAt)
     self.components = components.map {
       Component(
-        name: $0.name, localPath: $0.localPath, size: $0.fingerprint.size, state: PendingUpload.State(rawValue: $0.state.rawValue) ?? .pending,
+        name: $0.name, localPath: $0.localPath, size: $0.fingerprint.size,
+        state: PendingUpload.State(rawValue: $0.state.rawValue) ?? .pending,
         sha256: $0.digest, etag: $0.etag, evidence: $0.provenByStore ? .store : .none)
     }
   }
@@ -89,6 +90,9 @@ extension PresignedUploader {
     public var insecureHost: String?
     /// Hosts, in lower case, that URLs may lead to; nil allows any that a trusted certificate vouches for.
     public var allowedHosts: Set<String>?
+    /// Whether stores that the URLs bind to a SHA-256 are tried with a wrong body first: only one that refuses it gives the evidence `store`.
+    /// Meant for stores that replace objects: one that keeps every version has a wrong one among them if it fails the test.
+    public var provesStores: Bool
     /// When a failed attempt is made again.
     public var retry: RetrySettings
     /// Whether `upload` waits for the next attempt. Else it throws, and the time on record holds for the next call.
@@ -101,7 +105,8 @@ extension PresignedUploader {
     /// The defaults suit a store on the Internet.
     public init(
       inFlight: Int = 4, uploadMbps: Double? = nil, caFile: String? = nil, insecure: Bool = false, insecureHost: String? = nil,
-      allowedHosts: Set<String>? = nil, retry: RetrySettings = RetrySettings(), waitsForRetries: Bool = true, connectTimeout: Double = 15,
+      allowedHosts: Set<String>? = nil, provesStores: Bool = false, retry: RetrySettings = RetrySettings(), waitsForRetries: Bool = true,
+      connectTimeout: Double = 15,
       progressTimeout: Double = 60
     ) {
       self.inFlight = min(16, max(1, inFlight))
@@ -110,6 +115,7 @@ extension PresignedUploader {
       self.insecure = insecure
       self.insecureHost = insecureHost
       self.allowedHosts = allowedHosts
+      self.provesStores = provesStores
       self.retry = retry
       self.waitsForRetries = waitsForRetries
       self.connectTimeout = connectTimeout

@@ -48,7 +48,8 @@ struct AssetUploadRun: Sendable {
         return
       } catch { failure = error.scrubbed }
       if failure.kind == .interrupted || Task.isCancelled { throw failure }
-      if failure.kind == .localChanged || row.assetID.map({ failure == UploadTargets.abandoned($0) }) == true {
+      let asset = try await currentRow().assetID
+      if failure.kind == .localChanged || asset.map({ failure == UploadTargets.abandoned($0) }) == true {
         try await queue.abandonAssetUpload(number, because: failure)
         throw failure
       }
@@ -164,15 +165,19 @@ struct AssetUploadRun: Sendable {
     let put = ComponentPut(clients: clients, bandwidth: bandwidth, readers: readers, targets: targets, rules: options.rules)
     let turn = Turn()
     let halt = StopFlag()
-    let failure = await withTaskCancellationHandler {
-      await withTaskGroup(of: SyncFailure?.self) { group in
+    let failure = await withTaskCancellationHandler { () -> SyncFailure? in
+      let proven: Set<HTTPOrigin>
+      do throws(SyncFailure) {
+        proven = options.provesStores ? try await StoreProbe(put: put).provenOrigins(pending) : []
+      } catch { return error }
+      return await withTaskGroup(of: SyncFailure?.self) { group in
         for _ in 0..<min(options.inFlight, pending.count) {
           group.addTask {
             while true {
               let index = turn.advance()
               // After a failure what is in flight comes to its end, and nothing new begins.
               guard index < pending.count, !halt.isSet else { return nil }
-              do throws(SyncFailure) { try await sendOne(pending[index], put) } catch {
+              do throws(SyncFailure) { try await sendOne(pending[index], put, proven) } catch {
                 halt.set()
                 return error
               }
@@ -205,7 +210,9 @@ struct AssetUploadRun: Sendable {
     return failure.kind == .localChanged ? 3 : failure.retry ? 1 : 2
   }
 
-  private func sendOne(_ row: AssetUploadComponentRow, _ put: ComponentPut) async throws(SyncFailure) {
+  private func sendOne(
+    _ row: AssetUploadComponentRow, _ put: ComponentPut, _ proven: Set<HTTPOrigin>
+  ) async throws(SyncFailure) {
     try await queue.setAssetComponent(number, name: row.name, state: .uploading)
     try await checkpoint(.sending(row.name))
     let stored: ComponentPut.Stored
@@ -215,7 +222,8 @@ struct AssetUploadRun: Sendable {
     }
     try await checkpoint(.sent(row.name))
     try await queue.completeAssetComponent(
-      number, name: row.name, digest: stored.digest, etag: stored.etag, provenByStore: false)
+      number, name: row.name, digest: stored.digest, etag: stored.etag,
+      provenByStore: stored.isSealed && proven.contains(stored.origin))
     await put.targets.finished(row.name)
     try await checkpoint(.sentStored(row.name))
   }
@@ -244,7 +252,8 @@ struct AssetUploadRun: Sendable {
   static func check(_ record: AssetRecord, asset: String, sent: [SentComponent]) throws(SyncFailure) {
     let shown = displayText(asset)
     guard record.asset.utf8.elementsEqual(asset.utf8) else {
-      throw SyncFailure(.protocol, "the service answered about another asset than \(shown)", hint: "Look at the service's log.", retry: false)
+      throw SyncFailure(
+        .protocol, "the service answered about another asset than \(shown)", hint: "Look at the service's log.", retry: false)
     }
     switch record.state {
     case .ready: break

@@ -43,7 +43,9 @@ struct ComponentPut: Sendable {
   }
 
   /// - Returns: What was stored, or the code with which the URL was refused.
-  private func attempt(_ row: AssetUploadComponentRow, _ target: UploadTarget) async throws(SyncFailure) -> (code: String?, stored: Stored?) {
+  private func attempt(
+    _ row: AssetUploadComponentRow, _ target: UploadTarget
+  ) async throws(SyncFailure) -> (code: String?, stored: Stored?) {
     let url = try PresignedURL(target.url, component: row.name, rules: rules)
     try SignedHeaders.check(target.headers, component: row.name)
     let sealed = SignedHeaders.sealedDigest(target.headers)
@@ -90,16 +92,30 @@ struct ComponentPut: Sendable {
   private func putSmall(
     _ row: AssetUploadComponentRow, _ stream: FileStream, _ http: HTTPClient, _ url: PresignedURL, _ target: UploadTarget
   ) async throws(TransportError) -> (HTTPResponse, ContentDigest?) {
+    let (content, digest) = try await whole(row, stream)
+    try await awaitBandwidth(content.count)
+    let response = try await http.perform(Self.request(url, target, contentType: row.contentType, body: .bytes(content)))
+    return (response, digest)
+  }
+
+  private func whole(_ row: AssetUploadComponentRow, _ stream: FileStream) async throws(TransportError) -> ([UInt8], ContentDigest) {
     var content: [UInt8] = []
     while true {
       let chunk = try await next(stream, row)
       if chunk.isEmpty { break }
       content += chunk
     }
-    let digest = try await finish(stream, row)
-    try await awaitBandwidth(content.count)
-    let response = try await http.perform(Self.request(url, target, contentType: row.contentType, body: .bytes(content)))
-    return (response, digest)
+    return (content, try await finish(stream, row))
+  }
+
+  /// A small file's bytes, after a look that they are what was registered. Their sending has been granted by the time this returns.
+  func content(of row: AssetUploadComponentRow) async throws(SyncFailure) -> [UInt8] {
+    let stream = try await AssetFile.open(row, on: readers.next())
+    do throws(TransportError) {
+      let content = try await whole(row, stream).0
+      try await awaitBandwidth(content.count)
+      return content
+    } catch { throw error.failure }
   }
 
   private func putLarge(

@@ -80,8 +80,8 @@ public actor HTTPAssetService: AssetService {
     signsDigests = settings.signsDigests
     let token = settings.token
     http = HTTPSettings(
-      origin: origin, user: token == nil ? nil : "the token", caFile: settings.caFile, allowsPlainHTTP: !address.isEncrypted, connections: 2,
-      connectTimeout: .seconds(settings.connectTimeout), progressTimeout: .seconds(settings.progressTimeout),
+      origin: origin, user: token == nil ? nil : "the token", caFile: settings.caFile, allowsPlainHTTP: !address.isEncrypted,
+      connections: 2, connectTimeout: .seconds(settings.connectTimeout), progressTimeout: .seconds(settings.progressTimeout),
       credentials: { () throws(SyncFailure) in try Self.credentials(token) })
   }
 
@@ -211,7 +211,7 @@ public actor HTTPAssetService: AssetService {
   /// The service's own words, as far as they are short.
   private static func reason(_ answer: HTTPResponse) -> String {
     guard answer.body.count <= 16 * 1024,
-      let message = try? JSONDecoder().decode(Message.Refusal.self, from: Data(answer.body)),  // no reason is given then
+      let message = try? JSONDecoder().decode(Message.Refusal.self, from: Data(answer.body)),  // no reason then
       let text = message.message ?? message.detail ?? message.error, !text.isEmpty
     else { return "" }
     return ": " + PresignedURL.scrubbed(displayText(of: text.utf8.prefix(200)))
@@ -256,7 +256,8 @@ public actor HTTPAssetService: AssetService {
   private static func moment(_ text: String?) throws(SyncFailure) -> Date? {
     guard let text else { return nil }
     for fractional in [false, true] {
-      if let date = try? Date.ISO8601FormatStyle(includingFractionalSeconds: fractional).parse(text) { return date }  // the other form is tried
+      let style = Date.ISO8601FormatStyle(includingFractionalSeconds: fractional)
+      if let date = try? style.parse(text) { return date }  // the other form is tried
     }
     throw nonsense("a time that is not of ISO 8601")
   }

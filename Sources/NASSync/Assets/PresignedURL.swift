@@ -57,7 +57,8 @@ struct PresignedURL: Sendable, CustomStringConvertible {
   }
 
   private static func refused(_ what: String) -> SyncFailure {
-    SyncFailure(.protocol, what, hint: "Nothing was sent. Look at what the service gives out, and whether it is the right one.", retry: false)
+    SyncFailure(
+      .protocol, what, hint: "Nothing was sent. Look at what the service gives out, and whether it is the right one.", retry: false)
   }
 
   /// Scheme, host and path.
@@ -94,8 +95,8 @@ extension SyncFailure {
 enum SignedHeaders {
   /// What belongs to the connection, or would be a credential: these are ours to say or nobody's.
   private static let forbidden: Set<String> = [
-    "host", "content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade", "keep-alive", "authorization", "cookie",
-    "proxy-authorization", "proxy-connection", "accept-encoding", "content-encoding",
+    "host", "content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade", "keep-alive", "authorization",
+    "cookie", "proxy-authorization", "proxy-connection", "accept-encoding", "content-encoding",
   ]
 
   /// - Throws: `SyncFailure` of kind `protocol` for headers that could change what the request is.
@@ -114,8 +115,10 @@ enum SignedHeaders {
         names.count <= 32, size <= 8 * 1024
       else {
         throw SyncFailure(
-          .protocol, "the service asks for a header \(displayText(of: name.utf8.prefix(60))) with \(displayText(component)) that is not sent",
-          hint: "Only headers of the object itself, such as x-amz-content-sha256, are: once each, on one line. Nothing was sent.", retry: false)
+          .protocol,
+          "the service asks for the header \(displayText(of: name.utf8.prefix(60))) with \(displayText(component)): it is not sent",
+          hint: "Only headers of the object itself, such as x-amz-content-sha256, are: once each, on one line.",
+          retry: false)
       }
     }
   }

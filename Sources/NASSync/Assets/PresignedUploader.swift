@@ -143,7 +143,8 @@ public struct PresignedUploader: Sendable {
     defer { withExtendedLifetime(lock) {} }
     try await queue.abandonAssetUpload(
       number,
-      because: SyncFailure(.interrupted, "the upload was given up by its caller", hint: "Call again to send the files as a new asset.", retry: false))
+      because: SyncFailure(
+        .interrupted, "the upload was given up by its caller", hint: "Call again to send the files as a new asset.", retry: false))
   }
 
   /// Closes the file, unless it is a client's. Later calls throw.

@@ -39,7 +39,8 @@ enum StoreAnswer: Hashable, Sendable {
           hint: "If an earlier attempt put it there, have the service remove it; else look at who else writes to this asset."))
     case 413, 507:
       self = .failed(
-        SyncFailure(.remoteFull, "\(place) has no room for \(subject) (\(words))", hint: "Raise the store's quota or limit; it is tried again."))
+        SyncFailure(
+          .remoteFull, "\(place) has no room for \(subject) (\(words))", hint: "Raise the store's quota or limit; it is tried again."))
     case 408, 429, 500...599:
       self = .failed(
         SyncFailure(.network, "\(place) could not take \(subject) now (\(words))", hint: "It is tried again; look at the store's log."))

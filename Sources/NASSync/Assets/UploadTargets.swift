@@ -39,7 +39,7 @@ actor UploadTargets {
     if let issue = issues[name], isUsable(issue, after: failed) { return issue }
     try await renew()
     guard let issue = issues[name] else {
-      throw SyncFailure(.protocol, "the service gave no URL for \(displayText(component))", hint: "Look at the service's log.", retry: false)
+      throw Self.wrong("no URL for \(displayText(component))")
     }
     // What comes fresh from the service is tried, whatever this machine's clock says.
     return issue
@@ -52,7 +52,10 @@ actor UploadTargets {
   }
 
   private func renew() async throws(SyncFailure) {
-    if let renewal { return try await renewal.task.value.get() }
+    if let renewal {
+      try await renewal.task.value.get()
+      return
+    }
     let wanted = open
     let (asset, service) = (asset, service)
     let task = Task { () -> Result<Void, SyncFailure> in
@@ -63,7 +66,11 @@ actor UploadTargets {
       } catch { return .failure(error) }
     }
     renewal = (generation, task)
-    let result = await withTaskCancellationHandler { await task.value } onCancel: { task.cancel() }
+    let result = await withTaskCancellationHandler {
+      await task.value
+    } onCancel: {
+      task.cancel()
+    }
     renewal = nil
     try result.get()
   }
