@@ -197,6 +197,12 @@ enum QueueSchema {
         ) STRICT;
         """),
     Migration(
+      version: 3,
+      sql: """
+        -- What the driver needs to go on with an interrupted upload of the component, such as an upload id and its parts.
+        ALTER TABLE component ADD COLUMN upload_token TEXT;
+        """),
+    Migration(
       version: 4,
       sql: """
         -- One row for each asset that is brought to a service by presigned URLs; the URLs themselves are secrets and stand nowhere here.
