@@ -14,7 +14,8 @@ struct StoreProbe: Sendable {
   static let limit: UInt64 = 1 << 20
 
   /// - Parameter pending: The components that are about to be sent.
-  /// - Returns: The stores that compared. Whatever goes wrong leaves a store out: it is no proof then, and no failure either.
+  /// - Returns: The stores that compared. One that answers anything else is left out: it is no proof then, and no failure either.
+  /// - Throws: `SyncFailure` where no answer came.
   func provenOrigins(_ pending: [AssetUploadComponentRow]) async throws(SyncFailure) -> Set<HTTPOrigin> {
     var tried: Set<HTTPOrigin> = []
     var proven: Set<HTTPOrigin> = []
@@ -28,13 +29,15 @@ struct StoreProbe: Sendable {
       var content = try await put.content(of: row)
       content[0] ^= 1
       let request = ComponentPut.request(url, target, contentType: row.contentType, body: .bytes(content))
+      let answer: HTTPResponse
       do throws(TransportError) {
-        let answer = try await put.clients.with(url.origin) { (http) throws(TransportError) in try await http.perform(request) }
-        // 401 and 403 are about the URL, the 500s about the store's day: neither says that it compared.
-        if (400..<500).contains(answer.status), ![401, 403, 404, 405, 408, 429].contains(answer.status) { proven.insert(url.origin) }
+        answer = try await put.clients.with(url.origin) { (http) throws(TransportError) in try await http.perform(request) }
       } catch {
-        if error.failure.kind == .interrupted { throw AssetUploadRun.stopped }
+        // The wrong body may still be on its way: the right one must not be sent close behind it.
+        throw error.assetFailure("the store")
       }
+      // Any other refusal is about the URL, the size, or the store's day.
+      if [400, 422].contains(answer.status) { proven.insert(url.origin) }
     }
     return proven
   }
