@@ -191,7 +191,8 @@ struct RestoreSource: Sendable {
         switch entry.kind {
         case .folder:
           let row = known?.others[path]
-          folders.append((path, row?.entry.fingerprint.modified ?? entry.modified.map(RestoreSource.nanoseconds), row?.entry.fingerprint.mode))
+          let modified = row?.entry.fingerprint.modified ?? entry.modified.map(RestoreSource.nanoseconds)
+          folders.append((path, modified, row?.entry.fingerprint.mode))
         case .file, .other: foreign.append(path)
         case .symlink: break
         }
