@@ -92,7 +92,11 @@ import Transport
         #expect(!session.capabilities.keepsModes, "a driver that keeps permission bits keeps times, too")
       }
       let error = await failure { try await session.setModified(try running.path("gone"), to: 1) }
-      if session.capabilities.renames { #expect(error == .notFound(try running.path("gone"))) } else { #expect(error?.sessionLost == false) }
+      if session.capabilities.renames {
+        #expect(error == .notFound(try running.path("gone")))
+      } else {
+        #expect(error?.sessionLost == false)
+      }
     }
   }
 
