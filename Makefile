@@ -8,13 +8,13 @@ DESTDIR ?=
 # More words for `swift build` and `swift test`, such as `--filter GateTests` or `--sanitize=thread`.
 SWIFT_FLAGS ?=
 TEST_FLAGS ?=
-# For `make demo`: a lab tree of your own, and whether to keep the demo's files.
-export RUNS KEEP
+# For `make demo`: the kind of destination (sftp, webdav, s3), a lab tree of your own, and whether to keep the demo's files.
+export DRIVER RUNS KEEP
 
 help:  ## this list
 	@printf 'NASSync\n\n'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nVariables: PREFIX=%s DESTDIR= SWIFT_FLAGS= TEST_FLAGS=; demo: RUNS=/path/to/lab-tree KEEP=1\n' '$(PREFIX)'
+	@printf '\nVariables: PREFIX=%s DESTDIR= SWIFT_FLAGS= TEST_FLAGS=; demo: DRIVER=sftp|webdav|s3 RUNS=/path/to/lab-tree KEEP=1\n' '$(PREFIX)'
 
 build: dependencies  ## the program, for development
 	swift build $(SWIFT_FLAGS)
@@ -37,7 +37,7 @@ bench: dependencies  ## the measurements, in release mode
 docs: dependencies  ## the library's reference, into docs-out/
 	scripts/docs
 
-demo: dependencies  ## the main job on real instrument files, against a private NAS on loopback
+demo: dependencies  ## the main job on real instrument files, against a private NAS on loopback: DRIVER=sftp|webdav|s3
 	@scripts/demo/run
 
 install: dependencies  ## the program, completion, an example configuration: PREFIX=/usr/local

@@ -96,23 +96,7 @@ extension WebDAVSession {
   package func download(
     _ path: RemotePath, from offset: UInt64, _ body: @Sendable ([UInt8]) async throws(SyncFailure) -> Void
   ) async throws(TransportError) {
-    let range = offset > 0 ? [(name: "Range", value: "bytes=\(offset)-")] : []
-    let request = HTTPRequest("GET", WebDAVPaths.target(path, folder: false), headers: range)
-    // A server may ignore the range and send everything.
-    let toSkip = Mutex<UInt64?>(nil)
-    let place = failures
-    let answer = try await http.download(request) { (head, chunk) async throws(SyncFailure) in
-      if head.status == 206, toSkip.withLock({ $0 == nil }), head.header("Content-Range")?.hasPrefix("bytes \(offset)-") != true {
-        throw place.violated("another part of \(path) than was asked for").failure
-      }
-      let skipped = toSkip.withLock { left in
-        let wanted = left ?? (head.status == 206 ? 0 : offset)
-        let count = min(wanted, UInt64(chunk.count))
-        left = wanted - count
-        return Int(count)
-      }
-      if skipped == 0 { try await body(chunk) } else if skipped < chunk.count { try await body(Array(chunk[skipped...])) }
-    }
+    let answer = try await http.read(HTTPRequest("GET", WebDAVPaths.target(path, folder: false)), of: path, from: offset, body)
     switch answer.status {
     case 200, 206: return
     // Nothing from there on.

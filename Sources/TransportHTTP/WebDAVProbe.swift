@@ -21,7 +21,7 @@ struct WebDAVProbe {
   mutating func ask() async throws(TransportError) -> DestinationProbe {
     let origin = settings.http.origin
     say("server", .good, "\(origin) is \(session.capabilities.server)")
-    sayEncryption()
+    lines.append(settings.http.encryptionLine)
     let user = settings.http.user.map { displayText($0) }
     say("login", .good, user.map { "\($0) is logged in" } ?? "the server asks for no log-in")
     if try await askRoot(RemotePath(root: settings.root), user ?? "everybody") {
@@ -46,16 +46,6 @@ struct WebDAVProbe {
     }
     return DestinationProbe(
       capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, lines: lines, failure: failure)
-  }
-
-  private mutating func sayEncryption() {
-    guard settings.http.origin.scheme == .https else {
-      return say(
-        "encryption", .limited, "the connection is NOT encrypted, as `insecure` allows: names, data and log-in can be read on the way")
-    }
-    let pin = settings.http.pin == nil ? "" : ", and its public key is the pinned one"
-    let whom = settings.http.caFile.map { "the authorities in \(displayText($0))" } ?? "this system's authorities"
-    say("encryption", .good, "the certificate is vouched for by \(whom)\(pin)")
   }
 
   private mutating func askRoot(_ root: RemotePath, _ user: String) async throws(TransportError) -> Bool {

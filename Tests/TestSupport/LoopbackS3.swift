@@ -107,6 +107,11 @@ public struct LoopbackS3: Sendable {
   /// The same for a key of text.
   public func plant(_ content: [UInt8], at key: String) async throws { try await plant(content, at: Array(key.utf8)) }
 
+  /// Puts many empty objects `PREFIX0`, `PREFIX1`, … there.
+  public func plantMany(_ count: Int, below prefix: String) async throws {
+    _ = try await look(["fill", escaped(Array(prefix.utf8)), "\(count)"])
+  }
+
   /// Removes an object past the program under test.
   public func remove(_ key: String) async throws { _ = try await look(["delete", escaped(Array(key.utf8))]) }
 

@@ -47,6 +47,9 @@ public struct TemporaryFolder: Sendable {
   }
 
   /// A folder that somebody else made and removes.
+  public static func at(_ path: String) -> TemporaryFolder { TemporaryFolder(existing: path) }
+
+  /// A folder that somebody else made and removes.
   init(existing path: String) { self.path = path }
 
   func remove() throws { try FileManager.default.removeItem(atPath: path) }

@@ -45,15 +45,17 @@ struct RunningSubject: Sendable {
   let driver: any TransportDriver
   /// The root as the driver names it.
   let root: RemotePath
-  /// The folder on this machine behind the root: what a test looks at with its own eyes.
-  let folder: String
+  /// What is behind the root, seen past the driver.
+  let eyes: any DestinationEyes
+  /// The same destination with a root that is not there, of a store, whose roots below a bucket always are.
+  var withoutRoot: (any TransportDriver)?
   /// Stops the processes that serve the sessions, as a NAS that hangs.
   let hang: @Sendable () async throws -> Void
 
   func path(_ relative: String) throws -> RemotePath { root.appending(try RelativePath(relative)) }
   func path(_ bytes: [UInt8]) throws -> RemotePath { root.appending(try RelativePath(bytes: bytes)) }
-  /// Where a name below the root is on this machine.
-  func local(_ relative: String) -> String { folder + "/" + relative }
+  /// The folder on this machine behind the root; nil behind a store.
+  var disk: FolderEyes? { eyes as? FolderEyes }
 }
 
 extension ConformanceSubject {
@@ -66,7 +68,7 @@ extension ConformanceSubject {
       try await body(
         RunningSubject(
           driver: SFTPDriver(settings: settings, connector: servers.connector), root: RemotePath(root: settings.remoteRoot),
-          folder: folder.path, hang: { servers.signalAll(SIGSTOP) }))
+          eyes: FolderEyes(folder: folder.path), hang: { servers.signalAll(SIGSTOP) }))
     }
   }
 
@@ -80,7 +82,7 @@ extension ConformanceSubject {
         try await body(
           RunningSubject(
             driver: SFTPDriver(settings: settings, connector: LibSSH2Connection.connector()), root: RemotePath(root: settings.remoteRoot),
-            folder: server.rootFolder, hang: { await server.pauseSessions() }))
+            eyes: FolderEyes(folder: server.rootFolder), hang: { await server.pauseSessions() }))
       }
     }
   }
@@ -100,7 +102,7 @@ extension ConformanceSubject {
         let settings = WebDAVSettings(http: http, root: server.rootPath)
         try await body(
           RunningSubject(
-            driver: WebDAVDriver(settings: settings), root: RemotePath(root: settings.root), folder: server.rootFolder,
+            driver: WebDAVDriver(settings: settings), root: RemotePath(root: settings.root), eyes: FolderEyes(folder: server.rootFolder),
             hang: { try await server.pause() }))
       }
     }

@@ -14,9 +14,9 @@ import TransportSFTP
       #expect(Set(probe.lines.map(\.name)).count == probe.lines.count)
       #expect(probe.lines.contains { $0.name == "root" && $0.grade == .good })
       #expect(probe.lines.last?.detail.contains(probe.evidence.rawValue) == true)
-      #expect(probe.capabilities.atomicPublish)
+      #expect(probe.capabilities.atomicPublish == probe.capabilities.renames)
       #expect((probe.freeSpace != nil) == probe.capabilities.reportsFreeSpace)
-      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).isEmpty)
+      #expect(try await running.eyes.names(in: "").isEmpty)
       // Over WebDAV names are not asked about; the gate then goes by its careful defaults.
       #expect((probe.names == nil) == subject.name.hasPrefix("WebDAV"))
       guard let names = probe.names else { return }
@@ -32,7 +32,7 @@ import TransportSFTP
     try await subject.withSession { session, running in
       let hasher = try await running.driver.makeHasher()
       #expect(try await running.driver.probe().evidence == hasher?.evidence ?? .readback)
-      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).isEmpty)
+      #expect(try await running.eyes.names(in: "").isEmpty)
       guard let hasher else {
         // Once known, it is not asked again.
         #expect(try await running.driver.makeHasher() == nil)
@@ -61,7 +61,7 @@ import TransportSFTP
         try await session.put([1], at: try running.path("f\(number)"), modified: nil, mode: nil, durable: false)
       }
       for session in sessions { await session.close() }
-      #expect(try FileManager.default.contentsOfDirectory(atPath: running.folder).count == 12)
+      #expect(try await running.eyes.names(in: "").count == 12)
     }
   }
 

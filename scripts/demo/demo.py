@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The main job from end to end, before your eyes: runs of lab instruments are checked, queued, sent to a NAS, proven and published.
 
-Everything happens in a folder of its own, against an SSH server of its own on loopback; both are gone afterwards. Every exit code that
-the program promises is checked, so the demo fails loudly where something is not as it says. Started by `scripts/demo/run`.
+Everything happens in a folder of its own, against a server of its own on loopback (DRIVER: sftp, webdav or s3); both are gone afterwards.
+Every exit code that the program promises is checked, so the demo fails loudly where something is not as it says. Started by `scripts/demo/run`.
 """
 
 import os
@@ -17,10 +17,13 @@ import time
 import instruments
 import screen
 from nas import CannotStart, PrivateNAS
+from store import PrivateStore
+from webdav import PrivateWebDAV
 from workstation import Failed, Workstation, hard_findings
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 METADATA = ".exlab-wizard"
+DRIVERS = {"sftp": PrivateNAS, "webdav": PrivateWebDAV, "s3": PrivateStore}
 
 
 def main():
@@ -28,20 +31,24 @@ def main():
     if not os.access(program, os.X_OK):
         print("demo: start it with `make demo`", file=sys.stderr)
         return 2
+    driver = os.environ.get("DRIVER") or "sftp"
+    if driver not in DRIVERS:
+        print(f"demo: there is no driver {driver!r}; DRIVER is one of {', '.join(DRIVERS)}", file=sys.stderr)
+        return 2
     own_tree = os.environ.get("RUNS") or None
     for number in (signal.SIGTERM, signal.SIGHUP):
         # So that the folder is removed and the server stopped on the way out.
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="nassync-demo-")).resolve()
-    nas = PrivateNAS(folder)
+    nas = DRIVERS[driver](folder)
     try:
         started = time.monotonic()
         runs, labels, blocked, pace = prepare(folder, own_tree)
         nas.start()
         workstation = Workstation(folder, program, timeout=None if own_tree else 300)
         workstation.configure(labels, nas, REPOSITORY / "equipment", pace)
-        screen.outcome(f"A private NAS answers at sftp://{nas.user}@{nas.host}:{nas.port}{nas.folder}")
+        screen.outcome(f"A private {nas.word} answers at {nas.address}")
         Tour(workstation, nas, runs, blocked, is_own_tree=bool(own_tree)).go()
         summarise(nas, runs, time.monotonic() - started, own_tree)
         return 0
@@ -50,7 +57,7 @@ def main():
         screen.outcome(f"The demo failed: {problem}", good=False)
         if nas.log.exists() and not isinstance(problem, instruments.NotALab):
             tail = nas.log.read_text(errors="replace").splitlines()[-5:]
-            screen.note("The NAS's last words:\n    " + "\n    ".join(tail or ["none"]))
+            screen.note(f"The {nas.word}'s last words:\n    " + "\n    ".join(tail or ["none"]))
         return 1
     except KeyboardInterrupt:
         print(flush=True)
@@ -135,7 +142,7 @@ class Tour:
         screen.heading(self.step, title, remark)
 
     def check(self):
-        self.heading("Will it work?", "The configuration is validated, and the NAS is asked what it can do.")
+        self.heading("Will it work?", f"The configuration is validated, and the {self.nas.word} is asked what it can do.")
         self.workstation.run("check")
 
     def gate(self):
@@ -158,13 +165,12 @@ class Tour:
         self.heading("Into the queue", "The queue is a file that survives a power cut. Blocked runs do not get in.")
         self.workstation.run("enqueue", *self.runs, expect=(3,) if blocked else (0,))
         self.heading(
-            "Send and prove", "Each run goes to a hidden folder on the NAS, is hashed there and compared, and appears under its name "
-            "in one step." + ("" if self.is_own_tree else " (Limited to 40 Mbit/s an instrument, so that there is something to see.)")
+            "Send and prove", f"{self.nas.sending} " + ("" if self.is_own_tree else " (Limited to 40 Mbit/s an instrument, so that there is something to see.)")
         )  # fmt: skip
         # 3: a run that the gate stopped is still waiting for somebody.
         self.workstation.run("drain", expect=(0, 3) if blocked else (0,))
         self.workstation.run("status")
-        self.heading("Verify", "The administrator's check: the manifest against the workstation and against the NAS, file by file.")
+        self.heading("Verify", f"The administrator's check: the manifest against the workstation and against the {self.nas.word}, file by file.")
         passed = [run for run in self.runs if run not in blocked]
         if passed:
             self.workstation.run("verify", *passed)
@@ -198,24 +204,15 @@ class Tour:
 
     def corrupt_and_restore(self, run):
         victim = self._file_on_the_nas(run)
-        shown = victim.relative_to(self.nas.folder)
-        self.heading(
-            "One byte changes on the NAS", f"A bit rots in {shown.name}. Size and date stay the same, so a listing shows nothing."
-        )  # fmt: skip
-        before = victim.stat()
-        # Instruments like to write-protect what they wrote.
-        victim.chmod(before.st_mode | 0o600)
-        flip_a_byte(victim)
-        os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
-        screen.note(f"byte {before.st_size // 2} of {shown} is now wrong")
+        name = os.path.basename(victim)
+        self.heading(f"One byte changes on the {self.nas.word}", f"A bit changes in {name}. {self.nas.unseen}")
+        screen.note(self.nas.flip(victim))
         self.workstation.run("verify", run, expect=(4,))
         _, document = self.workstation.ask("verify", run, expect=(4,))
-        if victim.name not in str(document):
-            raise Failed(f"verify found a mismatch but did not name {victim.name}")
-        screen.outcome(f"Exit code 4: the file is named ({victim.name})")
-        flip_a_byte(victim)
-        victim.chmod(before.st_mode)
-        os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+        if name not in str(document):
+            raise Failed(f"verify found a mismatch but did not name {name}")
+        screen.outcome(f"Exit code 4: the file is named ({name})")
+        self.nas.flip(victim)
         screen.note("the byte is put back")
         self.workstation.run("verify", run)
         screen.outcome("Exit code 0 again")
@@ -226,15 +223,13 @@ class Tour:
         self.workstation.run("history", next((run for run in sent if run in blocked), sent[0]))
 
     def prove_on_the_nas(self, sent):
-        self.heading(
-            "Without NASSync", "The manifest lies beside the data in the format of sha256sum, so anybody on the NAS can check it, today "
-            "or in ten years."
-        )  # fmt: skip
-        leftovers = [path for path in self.nas.folder.rglob(".nassync-*")]
+        self.heading("Without NASSync", self.nas.place)
+        leftovers = [name for name in self.nas.files() if "/.nassync-" in f"/{name}"]
         if leftovers:
-            raise Failed(f"a staging folder was left on the NAS: {leftovers[0]}")
+            raise Failed(f"something was left on the {self.nas.word} that nobody should see: {leftovers[0]}")
+        seen = self.nas.look()
         for run in sent:
-            folder = self._remote(run)
+            folder = seen / pathlib.Path(run).relative_to("lab")
             manifest = f"{METADATA}/checksums.sha256"
             if len(sent) <= 8:
                 screen.command(["cd", str(folder.relative_to(self.nas.base))], ["sha256sum", "-c", "--strict", "--quiet", manifest])
@@ -249,42 +244,30 @@ class Tour:
             )  # fmt: skip
             # A lab's own tree may hold files that the profile excludes; in the demo's, both sides are the same.
             if difference.returncode != 0 and not self.is_own_tree:
-                raise Failed(f"the NAS does not hold what the instrument wrote: {difference.stdout.strip()}")
-        screen.outcome(f"sha256sum accepts all {len(sent)} runs on the NAS")
-
-    def _remote(self, run):
-        return self.nas.folder / pathlib.Path(run).relative_to("lab")
+                raise Failed(f"the {self.nas.word} does not hold what the instrument wrote: {difference.stdout.strip()}")
+        screen.outcome(f"sha256sum accepts all {len(sent)} runs on the {self.nas.word}")
 
     def _file_on_the_nas(self, run):
         """The largest file of the published run outside its metadata folder."""
-        folder = self._remote(run)
+        place = str(pathlib.Path(run).relative_to("lab")) + "/"
         files = [
-            path for path in folder.rglob("*")
-            if path.is_file() and not path.is_symlink() and METADATA not in path.relative_to(folder).parts and path.stat().st_size > 0
+            (name, size) for name, size in self.nas.files().items()
+            if name.startswith(place) and METADATA not in pathlib.Path(name[len(place) :]).parts and size > 0
         ]  # fmt: skip
         if not files:
-            raise Failed(f"{folder} on the NAS holds no file")
+            raise Failed(f"the {self.nas.word} holds no file of {run}")
         # Of a lab's own files rather one whose name is shown as it is, so that it can be looked for in what `verify` says.
-        return max(files, key=lambda path: (path.name.isascii() and path.name.isprintable(), path.stat().st_size, str(path)))
-
-
-def flip_a_byte(path):
-    """Inverts the lowest bit of the byte in the middle; a second time restores it."""
-    with open(path, "r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 1]))
+        return max(files, key=lambda file: (file[0].isascii() and file[0].isprintable(), file[1], file[0]))[0]
 
 
 def summarise(nas, runs, seconds, own_tree):
-    published = [path for path in nas.folder.rglob(f"{METADATA}/checksums.sha256")]
-    files = [path for path in nas.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    files = nas.files()
+    published = [name for name in files if name.endswith(f"/{METADATA}/checksums.sha256")]
     print(flush=True)
     screen.title("═" * 78)
     screen.outcome(
-        f"{len(published)} of {len(runs)} runs are on the NAS, proven: {len(files)} files, "
-        f"{screen.size(sum(path.stat().st_size for path in files))}. The tour took {seconds:.0f} s."
+        f"{len(published)} of {len(runs)} runs are on the {nas.word}, proven: {len(files)} files, "
+        f"{screen.size(sum(files.values()))}. The tour took {seconds:.0f} s."
     )
     if own_tree:
         screen.note("Your own tree was only read. To set it up for good: nassync init ~/nassync")

@@ -1,6 +1,6 @@
-"""The demo's NAS: an SSH server of its own on a free loopback port, with its own host key, its own authorised key and its own folder.
+"""The demo's NAS: a server of its own on a free loopback port, with its own keys and its own folder. Here the one for SFTP, and what all share.
 
-Nothing of the machine's own SSH set-up is read or changed, and every process it started is gone after `stop()`.
+Nothing of the machine's own set-up is read or changed, and every process that was started is gone after `stop()`.
 """
 
 import getpass
@@ -17,50 +17,21 @@ class CannotStart(RuntimeError):
     """The server did not come up; the message says why."""
 
 
-class PrivateNAS:
-    """A running server. `folder` is the root that the instruments' runs go to."""
+class PrivateServer:
+    """A server program with all that it starts, ended by process id."""
 
-    def __init__(self, base):
-        self.base = pathlib.Path(base)
-        self.keys = self.base / "keys"
-        self.folder = self.base / "nas" / "lab"
-        self.log = self.base / "nas" / "sshd.log"
-        self.host, self.port = "127.0.0.1", 0
-        self.user = getpass.getuser()
-        self.user_key, self.known_hosts = self.keys / "id_ed25519", self.keys / "known_hosts"
+    host = "127.0.0.1"
+
+    def __init__(self):
         self._process = None
 
-    def start(self):
-        """Makes keys, starts the server and waits until it answers. Raises CannotStart."""
-        self.keys.mkdir(mode=0o700, parents=True)
-        self.folder.mkdir(parents=True)
-        for name, comment in (("host_key", "demo NAS"), ("id_ed25519", "demo workstation")):
-            _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(self.keys / name)])
-        shutil.copy(self.keys / "id_ed25519.pub", self.keys / "authorized_keys")
-        program = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if os.path.exists(p)), None)
-        if program is None:
-            raise CannotStart("there is no sshd on this machine; scripts/install-dependencies installs it")
-        if os.geteuid() == 0:
-            # Where root's sshd locks its unprivileged half in. Debian makes it when the service starts, which here it may never have.
-            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        reason = ""
-        for _ in range(5):
-            self.port = _free_port()
-            self._write_configuration()
-            with open(self.log, "ab") as log:
-                # The absolute path matters: sshd starts itself again for every connection. Its own session: Ctrl-C is for the demo to handle.
-                self._process = subprocess.Popen(
-                    [program, "-D", "-e", "-f", str(self.keys / "sshd_config")],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                )  # fmt: skip
-            if self._wait_until_it_answers():
-                key = (self.keys / "host_key.pub").read_text().split()
-                self.known_hosts.write_text(f"[{self.host}]:{self.port} {key[0]} {key[1]}\n")
-                return
-            # Another program may have taken the port between the look and the start.
-            reason = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no answer"]
-            self.stop()
-        raise CannotStart(f"sshd did not start: {reason[0]}")
+    def launch(self, command, **options):
+        # Its own session: Ctrl-C is for the demo to handle.
+        self._process = subprocess.Popen(command, start_new_session=True, **{"stdin": subprocess.DEVNULL, **options})
+
+    @property
+    def runs(self):
+        return self._process is not None and self._process.poll() is None
 
     def stop(self):
         """Stops the server and everything it started for its connections. Does nothing where it does not run."""
@@ -83,13 +54,107 @@ class PrivateNAS:
                     break
         self._process = None
 
+
+class FolderNAS(PrivateServer):
+    """A server that keeps what it is sent in `folder`, as a NAS does: the root that the instruments' runs go to. Paths are below it."""
+
+    # What the tour calls it, and says of it.
+    word = "NAS"
+    sending = "Each run goes to a hidden folder on the NAS, is hashed there and compared, and appears under its name in one step."
+    unseen = "Size and date stay the same, so a listing shows nothing."
+    place = "The manifest lies beside the data in the format of sha256sum, so anybody on the NAS can check it, today or in ten years."
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = pathlib.Path(base)
+        self.keys = self.base / "keys"
+        self.folder = self.base / "nas" / "lab"
+        self.port = 0
+
+    def files(self):
+        """{path: bytes} of all files there, without links."""
+        return {
+            str(path.relative_to(self.folder)): path.stat().st_size
+            for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()
+        }  # fmt: skip
+
+    def flip(self, name):
+        """Inverts the lowest bit of the byte in the middle of a file, past every protocol; a second time restores it. Says what it did."""
+        path = self.folder / name
+        before = path.stat()
+        # Instruments like to write-protect what they wrote.
+        path.chmod(before.st_mode | 0o600)
+        with open(path, "r+b") as file:
+            file.seek(before.st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        path.chmod(before.st_mode)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return f"byte {before.st_size // 2} of {name} is now wrong"
+
+    def look(self):
+        """A folder with what it holds, for the tools of any machine."""
+        return self.folder
+
+
+class PrivateNAS(FolderNAS):
+    """An SSH server with SFTP."""
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.log = self.base / "nas" / "sshd.log"
+        self.user = getpass.getuser()
+        self.user_key, self.known_hosts = self.keys / "id_ed25519", self.keys / "known_hosts"
+
+    @property
+    def address(self):
+        return f"sftp://{self.user}@{self.host}:{self.port}{self.folder}"
+
+    @property
+    def transport(self):
+        """The section of an instrument's profile."""
+        return {
+            "type": "sftp", "host": self.host, "port": self.port, "user": self.user, "key_file": str(self.user_key),
+            "known_hosts": str(self.known_hosts), "remote_root": str(self.folder), "connections": 2,
+        }  # fmt: skip
+
+    def start(self):
+        """Makes keys, starts the server and waits until it answers. Raises CannotStart."""
+        self.keys.mkdir(mode=0o700, parents=True)
+        self.folder.mkdir(parents=True)
+        for name, comment in (("host_key", "demo NAS"), ("id_ed25519", "demo workstation")):
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(self.keys / name)])
+        shutil.copy(self.keys / "id_ed25519.pub", self.keys / "authorized_keys")
+        program = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if os.path.exists(p)), None)
+        if program is None:
+            raise CannotStart("there is no sshd on this machine; scripts/install-dependencies installs it")
+        if os.geteuid() == 0:
+            # Where root's sshd locks its unprivileged half in. Debian makes it when the service starts, which here it may never have.
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        reason = ""
+        for _ in range(5):
+            self.port = free_port()
+            self._write_configuration()
+            with open(self.log, "ab") as log:
+                # The absolute path matters: sshd starts itself again for every connection.
+                self.launch([program, "-D", "-e", "-f", str(self.keys / "sshd_config")], stdout=log, stderr=log)
+            if self._wait_until_it_answers():
+                key = (self.keys / "host_key.pub").read_text().split()
+                self.known_hosts.write_text(f"[{self.host}]:{self.port} {key[0]} {key[1]}\n")
+                return
+            # Another program may have taken the port between the look and the start.
+            reason = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no answer"]
+            self.stop()
+        raise CannotStart(f"sshd did not start: {reason[0]}")
+
     def _wait_until_it_answers(self):
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.runs:
             try:
                 with socket.create_connection((self.host, self.port), timeout=1) as connection:
                     if connection.recv(4) == b"SSH-":
-                        return self._process.poll() is None
+                        return self.runs
             except OSError:
                 time.sleep(0.05)
         return False
@@ -116,13 +181,17 @@ Subsystem sftp internal-sftp
         )
 
 
-def _run(command):
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def run(command, **options):
+    """Runs a tool to its end; returns what it printed. Raises CannotStart where it fails."""
+    options = options if "input" in options else {**options, "stdin": subprocess.DEVNULL}
+    result = subprocess.run(command, capture_output=True, text=True, **options)
     if result.returncode != 0:
         raise CannotStart(f"{command[0]}: {(result.stderr or result.stdout).strip()}")
+    return result.stdout
 
 
-def _free_port():
+def free_port():
+    """One on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -13,17 +13,6 @@ label: {label}
 local_root: {local_root}
 exclude: ["*.tmp", Thumbs.db, .DS_Store]
 """
-# The demo's own NAS takes the place of the example's.
-_TRANSPORT = """transport:
-  type: sftp
-  host: {host}
-  port: {port}
-  user: {user}
-  key_file: {key_file}
-  known_hosts: {known_hosts}
-  remote_root: {remote_root}
-  connections: 2
-"""
 _SERVICE = """# Written by the demo; `nassync init` writes one with every key explained.
 state_dir: ./state
 equipment_dir: ./equipment
@@ -54,14 +43,11 @@ class Workstation:
         equipment = self.folder / "equipment"
         equipment.mkdir()
         for identifier, label in instruments.items():
-            values = {
-                "id": identifier, "label": label, "local_root": str(self.lab), "host": nas.host, "port": str(nas.port),
-                "user": nas.user, "key_file": str(nas.user_key), "known_hosts": str(nas.known_hosts), "remote_root": str(nas.folder),
-            }  # fmt: skip
-            values = {key: _scalar(value) for key, value in values.items()}
+            values = {key: _scalar(value) for key, value in {"id": identifier, "label": label, "local_root": str(self.lab)}.items()}
             example = next((path for path in (examples / f"{identifier}.yaml", examples / "CYTOMETER_01.yaml") if path.exists()), None)
             profile = _adapt(example.read_text(), values) if example else _PROFILE.format(**values)
-            profile += _TRANSPORT.format(**values)
+            # The demo's own NAS takes the place of the example's.
+            profile += "transport:\n" + "".join(f"  {key}: {_scalar(value)}\n" for key, value in nas.transport.items())
             if upload_mbps:
                 profile += f"bandwidth:\n  upload_mbps: {upload_mbps}\n"
             (equipment / f"{identifier}.yaml").write_text(profile)
@@ -113,6 +99,8 @@ def hard_findings(document):
 
 def _scalar(text):
     """A plain YAML scalar where that is safe, else a double-quoted one (which JSON's strings are)."""
+    if not isinstance(text, str):
+        return json.dumps(text)
     return text if re.fullmatch(r"[A-Za-z0-9/_][A-Za-z0-9/_.-]*", text) else json.dumps(text)
 
 

@@ -9,12 +9,14 @@
     s3.py STATE BUCKET delete KEY
     s3.py STATE BUCKET flip KEY          inverts the lowest bit of the middle byte by storing the changed bytes with the same metadata
     s3.py STATE BUCKET uploads           a line `KEY ID` for each multipart upload that was not ended
+    s3.py STATE BUCKET fill PREFIX COUNT  makes COUNT empty objects, PREFIX0, PREFIX1, …
     s3.py STATE BUCKET empty             removes all objects and unended uploads, and the bucket
 
 STATE is the file that `object-store.py` writes. Keys are percent-encoded, in arguments and in what is printed: they are bytes.
 Exit: 0 done, 1 refused (the store's answer on standard error), 2 usage, 4 no such key or bucket.
 """
 
+import concurrent.futures
 import datetime
 import hashlib
 import hmac
@@ -134,6 +136,12 @@ class Bucket:
         return {name.lower(): value for name, value in response.getheaders()}, content
 
 
+def fill(state, name, prefix, numbers):
+    bucket = Bucket(state, name)
+    for number in numbers:
+        bucket.put(prefix + str(number).encode(), b"")
+
+
 def _quoted(value):
     return urllib.parse.quote(value, safe="~")
 
@@ -160,6 +168,10 @@ def main(arguments):
         case "list":
             for name, size in bucket.list(key or b""):
                 out.write(f"{size} {_quoted(name)}\n".encode())
+        case "fill" if len(arguments) == 5:
+            # On several connections, because a store takes its time for each.
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda first: fill(arguments[0], arguments[1], key, range(first, int(arguments[4]), 8)), range(8)))
         case "uploads" if key is None:
             for name, identifier in bucket.uploads():
                 out.write(f"{_quoted(name)} {identifier}\n".encode())
