@@ -8,6 +8,7 @@ struct WebDAVProbe {
   private var lines: [DestinationProbe.Line] = []
   private var failure: SyncFailure?
   private var freeSpace: UInt64?
+  private var names: DestinationNames?
 
   init(settings: WebDAVSettings, session: WebDAVSession) {
     self.settings = settings
@@ -41,11 +42,14 @@ struct WebDAVProbe {
       }
       say("symlinks", .limited, "WebDAV knows no symbolic links")
       say("fsync", .limited, "the NAS does not say when a file is on its disk")
+      try await askNames(RemotePath(root: settings.root))
       try await askSpace(RemotePath(root: settings.root))
-      say("evidence", .limited, "files are read back and hashed here (readback)")
+      say(
+        "evidence", .limited,
+        "files are read back and hashed here (readback): a WebDAV server has no checksum of what it stored, only of what it was sent")
     }
     return DestinationProbe(
-      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, lines: lines, failure: failure)
+      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, names: names, lines: lines, failure: failure)
   }
 
   private mutating func sayEncryption() {
@@ -83,6 +87,17 @@ struct WebDAVProbe {
       failure = refusal
       say("publish", .bad, "\(refusal.message). \(refusal.hint)")
     case nil: say("publish", .limited, "whether the server refuses to overwrite could not be tried")
+    }
+  }
+
+  /// What cannot be found out is a limitation: the gate is careful then.
+  private mutating func askNames(_ root: RemotePath) async throws(TransportError) {
+    do {
+      names = try await session.examineNames(in: root)
+      lines += names?.lines ?? []
+    } catch {
+      if error.sessionLost { throw error }
+      say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }
 

@@ -8,7 +8,7 @@ import Testing
   /// A workstation whose NAS is a real web server.
   private func with(
     _ make: LoopbackWebDAV.Make, tls: Bool = false, login: LoopbackWebDAV.Login = .basic,
-    adjust: @Sendable (inout WebDAVDestination) -> Void = { _ in },
+    exclude: [String] = [], adjust: @Sendable (inout WebDAVDestination) -> Void = { _ in },
     _ body: @Sendable (NASSyncClient, LoopbackWebDAV, String) async throws -> Void
   ) async throws {
     try await LoopbackWebDAV.with(make, tls: tls, login: login) { server in
@@ -20,7 +20,9 @@ import Testing
         adjust(&destination)
         var configuration = ServiceConfiguration(
           stateDirectory: folder.path + "/state",
-          equipment: [EquipmentProfile(id: "CYTOMETER_01", localRoot: folder.path + "/lab", transport: .webdav(destination))])
+          equipment: [
+            EquipmentProfile(id: "CYTOMETER_01", localRoot: folder.path + "/lab", transport: .webdav(destination), exclude: exclude)
+          ])
         configuration.retry = RetrySettings(backoff: [0.2, 0.2])
         let client = NASSyncClient(configuration: configuration)
         try await body(client, server, folder.path + "/lab/CYTOMETER_01/Alpha/Runs/Run_2026-11-20T10-00")
@@ -121,6 +123,47 @@ import Testing
       client, _, _ in
       let report = try await client.check().first
       #expect(report?.error?.kind == .hostKey, "\(String(describing: report))")
+    }
+  }
+
+  /// WebDAV has none: the run is stopped at the gate, before anything was asked or sent, and leaving the link out is the operator's word.
+  @Test func aSymbolicLinkIsStoppedAtTheGate() async throws {
+    try await with(.nginx) { client, server, run in
+      try makeRun(run)
+      try FileManager.default.createSymbolicLink(atPath: run + "/latest", withDestinationPath: "large.bin")
+      try await server.stop()
+      let handle = try await client.enqueue(run)
+      #expect(handle.state == .blocked)
+      let finding = try #require(handle.blockingFindings.first)
+      #expect(handle.blockingFindings.count == 1 && finding.problemClass == .specialFile && finding.path == "latest")
+      #expect(finding.detail.contains("cannot hold links") && finding.hint.contains("exclude it"))
+    }
+    try await with(.nginx, exclude: ["latest"]) { client, server, run in
+      try makeRun(run)
+      try FileManager.default.createSymbolicLink(atPath: run + "/latest", withDestinationPath: "large.bin")
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      #expect(try await client.status(of: run).state == .job(.verified))
+      let receipt = server.rootFolder + "/CYTOMETER_01/Alpha/Runs/Run_2026-11-20T10-00/.exlab-wizard/receipt.json"
+      #expect(try String(contentsOfFile: receipt, encoding: .utf8).contains("latest"))
+    }
+  }
+
+  /// What a listing would not show, or would break, is known before the first byte goes out.
+  @Test(arguments: [(LoopbackWebDAV.Make.nginx, ".hidden"), (.rclone, "bell\u{7}")])
+  func namesThatCannotBeListedBackAreStoppedAtTheGate(make: LoopbackWebDAV.Make, name: String) async throws {
+    try await with(make) { client, server, run in
+      try makeRun(run)
+      try write([1], to: run + "/" + name)
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      // nginx was asked when the job was claimed; a control character is stopped everywhere.
+      #expect(make == .nginx ? status.lastError?.kind == .blocked : status.state == .none, "\(status)")
+      #expect(try await client.check().allSatisfy { $0.ok })
+      let blocking = try await client.gate(run).verdict.blocking.filter { $0.problemClass == .illegalFilesystemCharacter }
+      #expect(blocking.count == 1 && blocking[0].hint.contains("an override would not help"), "\(blocking)")
+      #expect(!FileManager.default.fileExists(atPath: server.rootFolder + "/CYTOMETER_01/Alpha/Runs/Run_2026-11-20T10-00"))
     }
   }
 }
