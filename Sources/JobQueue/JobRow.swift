@@ -94,11 +94,15 @@ package struct ComponentRow: Hashable, Sendable {
   package var remoteDigest: ContentDigest?
   package var evidence: Evidence?
   package var verifiedAt: Double?
+  /// What the driver needs to go on after `bytesDurable`; nil where the name is enough.
+  package var uploadToken: String?
 
   package init(
     entry: RunEntry, state: State = .pending, bytesDurable: UInt64 = 0, localDigest: ContentDigest? = nil,
-    remoteDigest: ContentDigest? = nil, evidence: Evidence? = nil, verifiedAt: Double? = nil
+    remoteDigest: ContentDigest? = nil, evidence: Evidence? = nil, verifiedAt: Double? = nil,
+    uploadToken: String? = nil
   ) {
+    self.uploadToken = uploadToken
     self.entry = entry
     self.state = state
     self.bytesDurable = bytesDurable

@@ -196,5 +196,11 @@ enum QueueSchema {
           facts TEXT NOT NULL
         ) STRICT;
         """),
+    Migration(
+      version: 3,
+      sql: """
+        -- What the driver needs to go on with an interrupted upload of the component, such as an upload id and its parts.
+        ALTER TABLE component ADD COLUMN upload_token TEXT;
+        """),
   ]
 }

@@ -35,7 +35,8 @@ enum RowCoding {
   /// - Parameter digest: The column that a row's local digest is read from.
   static func componentColumns(digest: String) -> String {
     """
-    path, kind, link_target, device, inode, size, modified, changed, mode, state, bytes_durable, \(digest), remote_digest, evidence, verified_at
+    path, kind, link_target, device, inode, size, modified, changed, mode, state, bytes_durable, \(digest), remote_digest, evidence, verified_at,
+    upload_token
     """
   }
 
@@ -56,7 +57,7 @@ enum RowCoding {
           modified: row.integer(6),
           changed: row.integer(7), mode: UInt32(truncatingIfNeeded: row.integer(8)))),
       state: state, bytesDurable: row.size(10), localDigest: digest(row, 11), remoteDigest: digest(row, 12),
-      evidence: row.optionalText(13).flatMap(Evidence.init(rawValue:)), verifiedAt: row.optionalReal(14))
+      evidence: row.optionalText(13).flatMap(Evidence.init(rawValue:)), verifiedAt: row.optionalReal(14), uploadToken: row.optionalText(15))
   }
 
   static func values(of entry: RunEntry) -> [Value] {

@@ -38,10 +38,10 @@ extension SyncQueue {
           for entry in entries {
             guard let row = known[entry.path], row.state != .pending || row.bytesDurable > 0, isSame(row.entry, entry) else { continue }
             try connection.run(
-              "UPDATE component SET state = ?3, bytes_durable = ?4, local_digest = ?5 WHERE job = ?1 AND path = ?2",
+              "UPDATE component SET state = ?3, bytes_durable = ?4, local_digest = ?5, upload_token = ?6 WHERE job = ?1 AND path = ?2",
               [
                 .integer(job.number), .blob(entry.path.bytes), .text(row.state.rawValue), .size(row.bytesDurable),
-                .optional(row.localDigest?.bytes),
+                .optional(row.localDigest?.bytes), .optional(row.uploadToken),
               ])
             if entry.kind == .file {
               files += row.state == .pending ? 0 : 1
@@ -79,7 +79,8 @@ extension SyncQueue {
         guard changed == 1 else { return nil as JobRow? }
         try connection.run(
           """
-          UPDATE component SET state = 'pending', bytes_durable = 0, remote_digest = NULL, evidence = NULL, verified_at = NULL WHERE job = ?1
+          UPDATE component SET state = 'pending', bytes_durable = 0, remote_digest = NULL, evidence = NULL, verified_at = NULL, upload_token = NULL
+          WHERE job = ?1
           """, [.integer(job.number)])
         try Self.note(
           connection, job: job.number, at: now, event: "retargeted", from: .running, to: .running,

@@ -29,7 +29,12 @@ package struct ComponentProgress: Sendable {
   package let state: ComponentRow.State
   package let bytesDurable: UInt64
   package let localDigest: ContentDigest?
-  package init(path: RelativePath, state: ComponentRow.State, bytesDurable: UInt64, localDigest: ContentDigest?) {
+  /// What the driver needs to go on from there; nil where the name is enough, or nothing is left to do.
+  package let uploadToken: String?
+  package init(
+    path: RelativePath, state: ComponentRow.State, bytesDurable: UInt64, localDigest: ContentDigest?, uploadToken: String? = nil
+  ) {
+    self.uploadToken = uploadToken
     self.path = path
     self.state = state
     self.bytesDurable = bytesDurable
@@ -222,9 +227,11 @@ extension SyncQueue {
           try connection.run(
             """
             UPDATE component SET state = ?3, bytes_durable = ?4, local_digest = coalesce(?5, local_digest),
-              remote_digest = NULL, evidence = NULL, verified_at = NULL WHERE job = ?1 AND path = ?2
+              remote_digest = NULL, evidence = NULL, verified_at = NULL, upload_token = ?6 WHERE job = ?1 AND path = ?2
             """,
-            key + [.text(item.state.rawValue), .size(item.bytesDurable), .optional(item.localDigest?.bytes)])
+            key + [
+              .text(item.state.rawValue), .size(item.bytesDurable), .optional(item.localDigest?.bytes), .optional(item.uploadToken),
+            ])
           if old.isFile {
             files += (item.state != .pending ? 1 : 0) - (old.done ? 1 : 0)
             bytes &+= Int64(clamping: item.bytesDurable) &- old.bytes

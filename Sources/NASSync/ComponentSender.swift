@@ -170,11 +170,19 @@ struct ComponentSender: Sendable {
     } catch { throw .failure(error, sessionLost: false) }
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       let path = staging.appending(entry.path)
-      let start = resumePoint(row, capabilities: session.capabilities)
-      do throws(SyncFailure) { try await stream.skip(to: start) } catch { throw .failure(error, sessionLost: false) }
-      let handle = try await session.beginUpload(
-        path, resumingAt: start, size: size, modified: seconds(entry.fingerprint.modified))
+      let mark = resumePoint(row, capabilities: session.capabilities)
+      do throws(SyncFailure) { try await stream.skip(to: mark.bytes) } catch { throw .failure(error, sessionLost: false) }
+      let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
       do throws(TransportError) {
+        var stream = stream
+        let start = min(handle.offset ?? mark.bytes, mark.bytes)
+        if start < mark.bytes {
+          // What lay there is gone: those bytes are read once more.
+          do throws(SyncFailure) {
+            stream = try await FileStream.open(entry, in: folder, on: readers.next())
+            try await stream.skip(to: start)
+          } catch { throw .failure(error, sessionLost: false) }
+        }
         try await pump(row, from: start, stream: stream, session: session, handle: handle)
         let digest: ContentDigest
         do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
@@ -188,12 +196,14 @@ struct ComponentSender: Sendable {
   }
 
   /// Where a file goes on: what the queue knows to be durable, or further where the staged file is longer (one writer writes in order,
-  /// and the flush before the next checkpoint makes those bytes durable too).
-  private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UInt64 {
+  /// and the flush before the next checkpoint makes those bytes durable too). Where the driver gave a mark, it is the mark that counts.
+  private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UploadMark {
+    let anew = UploadMark(bytes: 0)
     // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
-    guard capabilities.resumesFiles, row.bytesDurable > 0 else { return 0 }
-    guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return 0 }
-    return min(found.size, row.entry.fingerprint.size)
+    guard capabilities.resumesFiles, row.bytesDurable > 0 else { return anew }
+    if let token = row.uploadToken { return UploadMark(bytes: min(row.bytesDurable, row.entry.fingerprint.size), token: token) }
+    guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return anew }
+    return UploadMark(bytes: min(found.size, row.entry.fingerprint.size))
   }
 
   private func pump(
@@ -220,8 +230,12 @@ struct ComponentSender: Sendable {
       let now = clock.monotonicNanoseconds
       // Where a file that was cut off is sent whole, no part of it is worth recording.
       if session.capabilities.resumesFiles, now - lastCheckpoint > Self.checkpointInterval {
-        try await session.flush(handle, durable: true)
-        try await record(row, state: .pending, durable: offset, digest: nil, isFile: true)
+        if let mark = try await session.mark(of: handle) {
+          try await record(row, state: .pending, durable: mark.bytes, digest: nil, isFile: true, token: mark.token)
+        } else {
+          try await session.flush(handle, durable: true)
+          try await record(row, state: .pending, durable: offset, digest: nil, isFile: true)
+        }
         lastCheckpoint = clock.monotonicNanoseconds
       }
       do { chunk = try await upcoming } catch { throw TransportError.wrapping(error) }
@@ -246,7 +260,11 @@ struct ComponentSender: Sendable {
       await Task.detached {
         do {
           try await session.flush(handle, durable: true)
-          if let found = try await session.entry(at: staging.appending(path)), found.kind == .file {
+          if let mark = try await session.mark(of: handle) {
+            try await recorder.record(
+              ComponentProgress(path: path, state: .pending, bytesDurable: mark.bytes, localDigest: nil, uploadToken: mark.token),
+              isFile: true)
+          } else if let found = try await session.entry(at: staging.appending(path)), found.kind == .file {
             try await recorder.record(
               ComponentProgress(path: path, state: .pending, bytesDurable: min(found.size, row.entry.fingerprint.size), localDigest: nil),
               isFile: true)
@@ -264,11 +282,12 @@ struct ComponentSender: Sendable {
   }
 
   private func record(
-    _ row: ComponentRow, state: ComponentRow.State, durable: UInt64, digest: ContentDigest?, isFile: Bool
+    _ row: ComponentRow, state: ComponentRow.State, durable: UInt64, digest: ContentDigest?, isFile: Bool, token: String? = nil
   ) async throws(TransportError) {
     do {
       try await recorder.record(
-        ComponentProgress(path: row.entry.path, state: state, bytesDurable: durable, localDigest: digest), isFile: isFile)
+        ComponentProgress(path: row.entry.path, state: state, bytesDurable: durable, localDigest: digest, uploadToken: token),
+        isFile: isFile)
     } catch { throw .failure(error, sessionLost: false) }
   }
 }

@@ -14,6 +14,12 @@ extension JobRunner {
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        let marks = components.compactMap { row in
+          row.state == .pending ? row.uploadToken.map { UploadMark(bytes: row.bytesDurable, token: $0) } : nil
+        }
+        try await session.discardUploads(under: layout.staging, except: marks)
+        // Nothing is staged, and what lies in its place was looked at when it was adopted.
+        if layout.inPlace { return [:] }
         if let parent = layout.final.parent, parent.relative != nil { try await session.makeFolder(parent) }
         var staged: [RelativePath: RemoteEntry] = [:]
         if let tree = try await RemoteTree.walk(layout.staging, session: session) {
@@ -70,19 +76,23 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
-      for index in rows.indices { rows[index].isNotThere(published: ground != nil) }
+      for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }
+      if layout.inPlace { try await claim(job, layout: layout, found: []) }
       return rows
     }
+    let possession = layout.inPlace ? try await possession(job, layout: layout, tree: tree) : nil
 
     // A damaged record there does not make the run another one where the queue knows that it was published.
     try await refuseAnotherRun(job, layout: layout, tree: tree, record: ground == nil ? record : nil)
     var conflicts: [String] = []
     var repaired: [String] = []
+    var wrong: Set<RelativePath> = []
     func conflict(_ index: Int, local: ContentDigest?, _ what: String) {
       let text = "\(rows[index].entry.path) (\(what))"
       guard let ground, ground.mayReplace(rows[index].entry, local: local) else { return conflicts.append(text) }
       repaired.append(text)
-      rows[index].isNotThere(published: true)
+      rows[index].isNotThere(published: true, inPlace: layout.inPlace)
+      wrong.insert(rows[index].entry.path)
     }
     var toCompare: [(index: Int, remote: RemotePath)] = []
     var adopted: [ComponentProgress] = []
@@ -91,7 +101,12 @@ extension JobRunner {
       guard let found = tree.entries[entry.path] else {
         // It was there in an earlier attempt and is gone: it is sent.
         if rows[index].state == .verified, rows[index].entry.kind == .file { repaired.append("\(entry.path) (missing there)") }
-        rows[index].isNotThere(published: ground != nil)
+        rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace)
+        continue
+      }
+      if let possession, possession.isOwn(entry.path), entry.kind == .file, found.kind == .file {
+        // Sent by this very job and not published yet: the proof will look at it, and what is not whole is sent over it.
+        if rows[index].state != .sent || found.size != entry.fingerprint.size { rows[index].isNotThere(published: false, inPlace: true) }
         continue
       }
       switch (entry.kind, found.kind) {
@@ -157,6 +172,12 @@ extension JobRunner {
         try await environment.queue.note(job, event: "repairing", detail: "sent again from here, as they were published: \(shown)")
       }
     }
+    if let possession {
+      if !possession.isOurs { try await claim(job, layout: layout, found: rows.map(\.entry.path).filter { tree.entries[$0] != nil }) }
+      // Elsewhere the publisher makes room; here the files are sent to where the wrong ones lie.
+      let publisher = RunPublisher(pool: route.pool, layout: layout, components: rows, repair: try await publisherRepair(job, layout: layout))
+      do { try await publisher.makeRoom(for: wrong) } catch { throw StepFailure(error) }
+    }
     return rows
   }
 
@@ -189,8 +210,11 @@ extension JobRunner {
   }
 
   /// Runs a body with a verifier over a session and, where there is one, the far side's hasher.
+  ///
+  /// - Parameter believesStore: Whether the store's own word counts, which speaks of the moment in which it took the bytes. Where what lies
+  ///   there now is asked about, everything is read back from such a store.
   func withVerifier<Result: Sendable>(
-    _ body: @Sendable (RemoteVerifier) async throws(TransportError) -> Result
+    believesStore: Bool = false, _ body: @Sendable (RemoteVerifier) async throws(TransportError) -> Result
   ) async throws(StepFailure) -> Result {
     let method: RemoteVerifier.Method =
       switch environment.verifyMethod {
@@ -199,7 +223,8 @@ extension JobRunner {
       case .readback: .readback
       }
     do throws(TransportError) {
-      let hasher = method == .readback ? nil : try await route.pool.hasher()
+      let offered = method == .readback ? nil : try await route.pool.hasher()
+      let hasher = offered?.evidence == .store && !believesStore ? nil : offered
       do throws(TransportError) {
         return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
           try await body(RemoteVerifier(session: session, hasher: hasher, method: method, pace: environment.readBackPace))
@@ -214,10 +239,10 @@ extension JobRunner {
 
 extension ComponentRow {
   /// What an earlier attempt or an earlier publication put on the NAS is gone or wrong: it is sent.
-  fileprivate mutating func isNotThere(published: Bool) {
+  fileprivate mutating func isNotThere(published: Bool, inPlace: Bool) {
     // Only of files does an earlier publication leave another mark than that they were sent.
     let isOldLink = if case .symlink = entry.kind { published } else { false }
-    if state == .adopted || state == .verified || isOldLink {
+    if state == .adopted || state == .verified || isOldLink || (inPlace && state == .sent) {
       state = .pending
       bytesDurable = 0
     }

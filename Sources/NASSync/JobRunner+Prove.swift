@@ -11,8 +11,8 @@ extension JobRunner {
   /// Proves every component by SHA-256, publishes the run in one step and settles the job as VERIFIED.
   func proveAndPublish(_ attempt: Attempt) async throws(StepFailure) {
     let job = await attempt.job
-    let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
     try await reach(job)
+    let layout = try await layout(of: job)
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
     let trees = try await listTrees(layout)
@@ -38,7 +38,7 @@ extension JobRunner {
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         Trees(
-          staging: try await RemoteTree.walk(layout.staging, session: session),
+          staging: layout.inPlace ? nil : try await RemoteTree.walk(layout.staging, session: session),
           final: try await RemoteTree.walk(layout.final, session: session))
       }
     } catch { throw StepFailure(error) }
@@ -69,7 +69,7 @@ extension JobRunner {
   ) async throws(StepFailure) -> VerificationOutcome {
     let events = environment.events
     let total = job.filesTotal
-    return try await withVerifier { (verifier) throws(TransportError) in
+    return try await withVerifier(believesStore: true) { (verifier) throws(TransportError) in
       try await verifier.verify(
         expected,
         at: { path in
@@ -147,6 +147,7 @@ extension JobRunner {
         return false
       }
       try await publisher.confirm(documents)
+      try await publisher.releaseClaim()
     } catch { throw StepFailure(error) }
     // The rename, too, must outlive a power cut of the NAS before anybody counts on it.
     if let parent = layout.final.parent { try await syncRemote(parent) }

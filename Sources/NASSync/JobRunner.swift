@@ -83,7 +83,7 @@ struct JobRunner: Sendable {
 
     if let unanswered { throw unanswered }
     try await reach(job)
-    let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
+    let layout = try await layout(of: job)
     let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
@@ -232,6 +232,14 @@ struct JobRunner: Sendable {
   private static func unanswered(_ error: TransportError) -> StepFailure {
     let failure = error.failure
     return StepFailure(failure, unreachable: failure.kind == .network || failure.kind == .timeout)
+  }
+
+  /// Where the job's things go at this destination.
+  func layout(of job: JobRow) async throws(StepFailure) -> RemoteLayout {
+    do {
+      let renames = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in session.capabilities.renames }
+      return RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder, inPlace: !renames)
+    } catch { throw StepFailure(error) }
   }
 
   /// A call on the queue, whose failure is one of this workstation and no fault of the run.

@@ -221,7 +221,10 @@ extension JobRunner {
   /// How this destination's digests are got where a report has no proof to take it from.
   private func usualEvidence() async throws(StepFailure) -> Evidence {
     guard environment.verifyMethod != .readback else { return .readback }
-    do { return try await route.pool.hasher()?.evidence ?? .readback } catch { throw StepFailure(error) }
+    do {
+      let evidence = try await route.pool.hasher()?.evidence ?? .readback
+      return evidence == .store ? .readback : evidence
+    } catch { throw StepFailure(error) }
   }
 
   private func compareDocuments(

@@ -56,18 +56,13 @@ struct RunPublisher: Sendable {
 
   /// Writes the documents into the staging folder and reads them back.
   func stage(_ documents: RunDocuments) async throws(TransportError) {
+    if layout.inPlace { return }
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.staging.appending(layout.metadata))
       for (path, content) in files(documents) {
         let remote = layout.staging.appending(path)
         try await Self.write(content, to: remote, session: session)
-        guard try await Self.readSmall(remote, limit: content.count + 1, session: session) == content else {
-          throw .failure(
-            SyncFailure(
-              .hashMismatch, "\(remote) reads back differently from what was written",
-              hint: "It is tried again; check the NAS's disks if it repeats."),
-            sessionLost: false)
-        }
+        try await Self.requireWritten(content, at: remote, session: session)
       }
       // Folder times last: every file written into a folder has changed them.
       guard session.capabilities.keepsTimes else { return }
@@ -84,6 +79,18 @@ struct RunPublisher: Sendable {
           }
         }
       }
+    }
+  }
+
+  private static func requireWritten(
+    _ content: [UInt8], at path: RemotePath, session: any TransportSession
+  ) async throws(TransportError) {
+    guard try await readSmall(path, limit: content.count + 1, session: session) == content else {
+      throw .failure(
+        SyncFailure(
+          .hashMismatch, "\(path) reads back differently from what was written",
+          hint: "It is tried again; check the NAS's disks if it repeats."),
+        sessionLost: false)
     }
   }
 
@@ -113,6 +120,7 @@ struct RunPublisher: Sendable {
     _ documents: RunDocuments,
     isEqual: @Sendable @escaping (RemotePath, ContentDigest) async throws(TransportError) -> Bool
   ) async throws(TransportError) {
+    if layout.inPlace { return try await publishInPlace(documents) }
     let merged = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
       if try await session.entry(at: layout.final) != nil { return true }
       do throws(TransportError) {
@@ -124,6 +132,43 @@ struct RunPublisher: Sendable {
       }
     }
     if merged { try await merge(documents, isEqual: isEqual) }
+  }
+
+  /// Where nothing can be renamed: everything is in its place, and the manifest, written last, says so.
+  private func publishInPlace(_ documents: RunDocuments) async throws(TransportError) {
+    try await requireAllThere()
+    if repair != nil {
+      var wrong: Set<RelativePath> = []
+      for (path, content) in files(documents) where try await !isOurs(path, content, known: repair?.documents[path]) { wrong.insert(path) }
+      try await makeRoom(for: wrong)
+    }
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await session.makeFolder(layout.final.appending(layout.metadata))
+      for (path, content) in files(documents) where path != layout.manifest {
+        let remote = layout.final.appending(path)
+        try await Self.write(content, to: remote, session: session)
+        try await Self.requireWritten(content, at: remote, session: session)
+      }
+      let manifest = layout.final.appending(layout.manifest)
+      // One that is there was looked at when the new one was made, and is the published one or this job's own.
+      guard try await session.entry(at: manifest) == nil else {
+        return try await Self.write(documents.manifest, to: manifest, session: session)
+      }
+      do throws(TransportError) { try await session.putNew(documents.manifest, at: manifest) } catch {
+        guard case .alreadyExists = error else { throw error }
+        throw .failure(
+          SyncFailure(
+            .remoteConflict, "\(manifest) appeared on the NAS while the run was being sent",
+            hint: "Somebody else publishes a run of this path. Nothing of theirs was overwritten; compare the two, then `nassync retry`."),
+          sessionLost: false)
+      }
+    }
+  }
+
+  /// The run is published: nobody needs to be kept out any more.
+  func releaseClaim() async throws(TransportError) {
+    guard layout.inPlace else { return }
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in try await session.removeFile(layout.claim) }
   }
 
   private func merge(
@@ -247,6 +292,16 @@ struct RunPublisher: Sendable {
       if found.kind == .file, try await isOurs(path, content, known: repair.documents[path]) { continue }
       wrong.insert(path)
     }
+    return try await asidePlace(for: wrong, repair)
+  }
+
+  /// Moves what is wrong aside, and says so first.
+  func makeRoom(for wrong: Set<RelativePath>) async throws(TransportError) {
+    guard let repair, let place = try await asidePlace(for: wrong, repair) else { return }
+    for path in wrong.sorted() { try await moveAside(path, to: place) }
+  }
+
+  private func asidePlace(for wrong: Set<RelativePath>, _ repair: Repair) async throws(TransportError) -> RemotePath? {
     guard !wrong.isEmpty else { return nil }
     let place = try await pool.withSession(width: 1) { (session) throws(TransportError) -> RemotePath in
       for number in 1...1_000 {
@@ -276,11 +331,30 @@ struct RunPublisher: Sendable {
     guard let place else { return }
     let target = place.appending(path)
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      if layout.inPlace, try await session.entry(at: layout.final.appending(path))?.kind == .folder {
+        return try await moveFolderAside(layout.final.appending(path), to: target, session: session)
+      }
       if let parent = target.parent { try await session.makeFolder(parent) }
       do throws(TransportError) { try await session.publish(layout.final.appending(path), as: target) } catch {
         guard case .notFound = error else { throw error }
       }
     }
+  }
+
+  /// File by file, where folders cannot be renamed.
+  private func moveFolderAside(
+    _ folder: RemotePath, to target: RemotePath, session: any TransportSession
+  ) async throws(TransportError) {
+    for (path, found) in try await RemoteTree.walk(folder, session: session)?.entries ?? [:] where found.kind != .folder {
+      let place = target.appending(path)
+      if let parent = place.parent { try await session.makeFolder(parent) }
+      do throws(TransportError) { try await session.publish(folder.appending(path), as: place) } catch {
+        guard case .notFound = error else { throw error }
+      }
+    }
+    // Nothing but empty folders is left, or what somebody else has just put there.
+    let left = try await RemoteTree.walk(folder, session: session)?.entries.values.contains { $0.kind != .folder } ?? false
+    if !left { try await session.removeTree(folder) }
   }
 
   /// Looks once more at the published place: the manifest there is ours, byte for byte.

@@ -41,7 +41,7 @@ package enum ProbeName {
   }
 
   /// Tells workstations apart that share a destination: of the machine's id and its name, since cloned images share the id.
-  private static let workstation: String = {
+  package static let workstation: String = {
     var name = [CChar](repeating: 0, count: 256)
     gethostname(&name, name.count - 1)
     var identity = name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }

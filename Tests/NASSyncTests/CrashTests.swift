@@ -19,15 +19,17 @@ import Transport
     "data.fcs": noise(3000), "sub/notes.txt": Array("fine\n".utf8), "sub/deep/large.bin": noise(270_000, seed: 2), "empty.dat": [],
   ]
 
-  @Test func aFirstTransferSurvivesDeathAtEveryCall() async throws {
-    try await sweep(at: { _ in true }) { lab, run, _ in _ = try makeRun(lab, run) }
+  /// - Parameter inPlace: Whether the destination is one that renames nothing, where the manifest, written last, publishes.
+  @Test(arguments: [false, true]) func aFirstTransferSurvivesDeathAtEveryCall(inPlace: Bool) async throws {
+    try await sweep(inPlace: inPlace, at: { _ in true }) { lab, run, _ in _ = try makeRun(lab, run) }
   }
 
   /// Here the run is there already and is added to file by file; sending and proving are the same as above.
-  @Test func aSecondGenerationSurvivesDeathWhileItIsPublished() async throws {
-    let publishing: Set<String> = ["publish", "replace", "removeTree", "setModified", "makeSymlink"]
+  @Test(arguments: [false, true]) func aSecondGenerationSurvivesDeathWhileItIsPublished(inPlace: Bool) async throws {
+    var publishing: Set<String> = ["publish", "replace", "removeTree", "setModified", "makeSymlink"]
+    if inPlace { publishing.formUnion(["put", "putNew", "removeFile", "makeFolder"]) }
     // Read back, so that no shell is started there a hundred times.
-    try await sweep(method: .readback, at: { publishing.contains($0.name) }) { lab, run, client in
+    try await sweep(method: .readback, inPlace: inPlace, at: { [publishing] in publishing.contains($0.name) }) { lab, run, client in
       let path = try makeRun(lab, run)
       try await lab.published(client, path)
       try lab.write([8], to: path + "/late/more.bin")
@@ -48,8 +50,8 @@ import Transport
   }
 
   /// The run is there and has gone bad: what is wrong is moved aside, what is gone is brought back, whatever the moment of death.
-  @Test func aRepairSurvivesDeathAtEveryCall() async throws {
-    try await sweep(at: { _ in true }, bad: Self.bad) { lab, run, client in
+  @Test(arguments: [false, true]) func aRepairSurvivesDeathAtEveryCall(inPlace: Bool) async throws {
+    try await sweep(inPlace: inPlace, at: { _ in true }, bad: Self.bad) { lab, run, client in
       let path = try makeRun(lab, run)
       try await lab.published(client, path)
       let there = lab.remote(path)
@@ -77,14 +79,14 @@ import Transport
   ///   - interesting: At which calls to die.
   ///   - bad: What must be found kept aside in the end, each once.
   private func sweep(
-    method: VerifySettings.Method = .server, keepsAll: Bool = true, at interesting: @Sendable (FaultPlan.Call) -> Bool,
+    method: VerifySettings.Method = .server, inPlace: Bool = false, keepsAll: Bool = true, at interesting: @Sendable (FaultPlan.Call) -> Bool,
     bad: [String: [UInt8]] = [:],
     _ prepare: @escaping @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws {
     try await LabFixture.with(method: method, backoff: [0.1, 0.1, 0.1]) { lab in
       let destination = LentDestination(lab.realDriver)
       try await destination.open()
-      let calls = try await attempt(nil, lab, destination, keepsAll, bad, prepare)
+      let calls = try await attempt(nil, lab, destination, inPlace, keepsAll, bad, prepare)
       let chosen = calls.filter(interesting)
       #expect(chosen.count >= 8)
       // A call that only looks leaves nothing behind: dying after it is dying before the next one, and in a row of like ones nothing moves.
@@ -97,10 +99,10 @@ import Transport
       try await withThrowingTaskGroup(of: Void.self) { group in
         var next = deaths.makeIterator()
         for _ in 0..<4 {
-          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, bad, prepare) } }
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, inPlace, keepsAll, bad, prepare) } }
         }
         while try await group.next() != nil {
-          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, keepsAll, bad, prepare) } }
+          if let death = next.next() { group.addTask { _ = try await attempt(death, lab, destination, inPlace, keepsAll, bad, prepare) } }
         }
       }
       await destination.close()
@@ -109,13 +111,13 @@ import Transport
 
   /// - Returns: The calls that the doomed client made.
   private func attempt(
-    _ death: Death?, _ lab: LabFixture, _ destination: LentDestination, _ keepsAll: Bool, _ bad: [String: [UInt8]],
+    _ death: Death?, _ lab: LabFixture, _ destination: LentDestination, _ inPlace: Bool, _ keepsAll: Bool, _ bad: [String: [UInt8]],
     _ prepare: @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws -> [FaultPlan.Call] {
     let project = death.map { "P\($0.call)\($0.afterwards ? "a" : "b")" } ?? "Whole"
     let first = lab.configuration(state: "first-\(project)")
     let second = lab.configuration(state: "second-\(project)")
-    let untouched = await destination.driver(FaultPlan())
+    let untouched = await destination.driver(FaultPlan(inPlace: inPlace))
     let preparing = NASSyncClient(configuration: first, driver: { _ in untouched })
     try await prepare(lab, project, preparing)
     let run = "\(lab.lab)/CYTOMETER_01/\(project)/Runs/Run_2026-11-20T10-00"
@@ -131,6 +133,7 @@ import Transport
       throw FaultPlan.lost
     }
     let plan = FaultPlan(
+      inPlace: inPlace,
       before: { call throws(TransportError) in try await die(call, afterwards: false) },
       after: { call throws(TransportError) in try await die(call, afterwards: true) })
     let doomedDriver = await destination.driver(plan)

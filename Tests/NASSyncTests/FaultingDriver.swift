@@ -21,11 +21,14 @@ final class FaultPlan: Sendable {
   }
   typealias Hook = @Sendable (Call) async throws(TransportError) -> Void
 
+  /// The destination is to be taken for one that renames nothing.
+  let inPlace: Bool
   private let before: Hook
   private let after: Hook
   private let seen = Mutex<[Call]>([])
 
-  init(before: @escaping Hook = { _ in }, after: @escaping Hook = { _ in }) {
+  init(inPlace: Bool = false, before: @escaping Hook = { _ in }, after: @escaping Hook = { _ in }) {
+    self.inPlace = inPlace
     self.before = before
     self.after = after
   }
@@ -117,7 +120,11 @@ private final class FaultingSession: TransportSession {
     self.plan = plan
   }
 
-  var capabilities: TransportCapabilities { base.capabilities }
+  var capabilities: TransportCapabilities {
+    var capabilities = base.capabilities
+    if plan.inPlace { capabilities.renames = false }
+    return capabilities
+  }
 
   func makeFolder(_ path: RemotePath) async throws(TransportError) {
     try await plan.perform("makeFolder", path) { () async throws(TransportError) in try await base.makeFolder(path) }
@@ -140,6 +147,28 @@ private final class FaultingSession: TransportSession {
   func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
     try await plan.perform("beginUpload", path) { () async throws(TransportError) in
       try await base.beginUpload(path, resumingAt: offset)
+    }
+  }
+
+  func beginUpload(
+    _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    try await plan.perform("beginUpload", path) { () async throws(TransportError) in
+      try await base.beginUpload(path, resumingAt: mark, size: size, modified: modified)
+    }
+  }
+
+  func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? { try await base.mark(of: handle) }
+
+  func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError) {
+    try await plan.perform("putNew", path, bytes: content.count) { () async throws(TransportError) in
+      try await base.putNew(content, at: path)
+    }
+  }
+
+  func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {
+    try await plan.perform("discardUploads", path) { () async throws(TransportError) in
+      try await base.discardUploads(under: path, except: kept)
     }
   }
 
@@ -182,6 +211,7 @@ private final class FaultingSession: TransportSession {
   }
 
   func publish(_ path: RemotePath, as final: RemotePath) async throws(TransportError) {
+    if plan.inPlace, try await base.entry(at: path)?.kind == .folder { throw .unsupported("rename folders") }
     try await plan.perform("publish", final) { () async throws(TransportError) in try await base.publish(path, as: final) }
   }
 
@@ -273,6 +303,16 @@ private final class LentSession: TransportSession {
   }
   func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
     try await base.beginUpload(path, resumingAt: offset)
+  }
+  func beginUpload(
+    _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    try await base.beginUpload(path, resumingAt: mark, size: size, modified: modified)
+  }
+  func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? { try await base.mark(of: handle) }
+  func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError) { try await base.putNew(content, at: path) }
+  func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {
+    try await base.discardUploads(under: path, except: kept)
   }
   func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError) {
     try await base.write(chunk, at: offset, to: handle)

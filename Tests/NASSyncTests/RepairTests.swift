@@ -77,12 +77,11 @@ import Testing
     return run
   }
 
-  @Test(arguments: [LoopbackSSHD.Style.shell, .sftpOnly]) func everyDamageFailsTheRunAndRetryPutsItRight(style: LoopbackSSHD.Style)
-    async throws
-  {
+  @Test(arguments: [(LoopbackSSHD.Style.shell, false), (.sftpOnly, false), (.shell, true)])
+  func everyDamageFailsTheRunAndRetryPutsItRight(style: LoopbackSSHD.Style, inPlace: Bool) async throws {
     try await LabFixture.with(style) { lab in
       let clock = ShiftedClock()
-      let client = lab.client(clock)
+      let client = lab.client(clock, FaultPlan(inPlace: inPlace))
       let runs = try Self.all.indices.map { try makeRun(lab, "P\($0)") }
       for run in runs { try await client.enqueue(run) }
       #expect(try await client.drain().done.count == runs.count)
