@@ -34,7 +34,13 @@ struct WebDAVProbe {
           "listing", .limited,
           "listings hide names that begin with a dot: the metadata folder is asked for by its name, runs with other such names are refused")
       }
-      say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      if session.findings.takesChunks {
+        say(
+          "resume", .good,
+          "files of more than \(settings.chunkSize >> 20) MiB are sent in chunks; one that was cut off goes on with the chunk that was missing")
+      } else {
+        say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      }
       if session.capabilities.keepsTimes {
         say("times", .good, "files keep their modification times; those of folders are the NAS's own")
       } else {

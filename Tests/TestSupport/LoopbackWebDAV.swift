@@ -10,8 +10,8 @@ public actor LoopbackWebDAV {
   /// The makes, which differ in what they do where the standard leaves room, and elsewhere.
   public enum Make: String, Sendable, CaseIterable { case apache, nginx, rclone }
 
-  /// How it wants its users to log in; Digest is Apache's alone.
-  public enum Login: String, Sendable { case basic, digest }
+  /// How it wants its users to log in; Digest is Apache's alone, bearer tokens nginx's.
+  public enum Login: String, Sendable { case basic, digest, bearer }
 
   /// As asked for.
   public nonisolated let make: Make
@@ -29,6 +29,10 @@ public actor LoopbackWebDAV {
   public nonisolated let user = "labuser"
   /// With a character that a careless header or URL would trip over.
   public nonisolated let password = "p4ss:w@rd ü"
+  /// What a bearer log-in wants.
+  public nonisolated let token = "lab-T0ken.with~all+of/its==signs"
+  /// A file with the token, mode 0600.
+  public nonisolated var tokenFile: String { "\(folder.path)/token" }
   /// The folder on this machine's disk behind `rootPath`. Exists, empty.
   public nonisolated let rootFolder: String
   /// Where the folder is on the server.
@@ -100,6 +104,7 @@ public actor LoopbackWebDAV {
       guard chmod(path, 0o777) == 0 else { throw TemporaryFolder.Failure("chmod \(path)") }
     }
     try folder.write(password + "\n", to: "password", mode: 0o600)
+    try folder.write(token + "\n", to: "token", mode: 0o600)
     let digest = try await openssl(["dgst", "-sha1", "-binary"], input: Array(password.utf8))
     try folder.write("\(user):{SHA}\(Data(digest).base64EncodedString())\n", to: "users", mode: 0o644)
     let realm = try await openssl(["dgst", "-md5", "-binary"], input: Array("\(user):lab:\(password)".utf8))
@@ -159,6 +164,7 @@ public actor LoopbackWebDAV {
     switch login {
     case .basic: lines += ["AuthType Basic", "AuthUserFile \(base)/users"]
     case .digest: lines += ["AuthType Digest", "AuthUserFile \(base)/digest-users"]
+    case .bearer: break
     }
     return (lines + extra + ["</Directory>", ""]).joined(separator: "\n")
   }
@@ -169,6 +175,10 @@ public actor LoopbackWebDAV {
       tls
       ? "listen 127.0.0.1:\(port) ssl; ssl_certificate \(base)/server.pem; ssl_certificate_key \(base)/server.key;"
       : "listen 127.0.0.1:\(port);"
+    let guarding =
+      login == .bearer
+      ? "if ($http_authorization != \"Bearer \(token)\") { return 401; } if (-f \(base)/token-ended) { return 401; }"
+      : "auth_basic lab; auth_basic_user_file \(base)/users;"
     return """
       load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
       daemon off; \(geteuid() == 0 ? "user root;" : "") worker_processes 1; pid \(base)/run/pid; error_log \(base)/error.log;
@@ -178,7 +188,7 @@ public actor LoopbackWebDAV {
        dav_ext_lock_zone zone=dl:1m; client_max_body_size 0; keepalive_requests 1000000;
        server { \(listen)
        location / { root \(base)/srv; dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK; dav_ext_lock zone=dl;
-        create_full_put_path off; auth_basic lab; auth_basic_user_file \(base)/users;
+        create_full_put_path off; \(guarding)
         \(extra.joined(separator: "\n"))
        } } }
       """
@@ -219,7 +229,7 @@ public actor LoopbackWebDAV {
     process = new
     watchdog = try Watchdog(server: new.id, folder: folder)
     for _ in 0..<1000 {
-      if accepts(port) { return }
+      if acceptsConnections(port) { return }
       guard new.isRunning else { break }
       try await Task.sleep(nanoseconds: 10_000_000)
     }
@@ -261,6 +271,11 @@ public actor LoopbackWebDAV {
     }
   }
 
+  /// From the next request on the token is accepted no more, or again.
+  public nonisolated func setTokenEnded(_ ended: Bool) throws {
+    if ended { try folder.write("", to: "token-ended", mode: 0o644) } else { try FileManager.default.removeItem(atPath: "\(folder.path)/token-ended") }
+  }
+
   /// Thaws what `pause` froze.
   public func resume() { for pid in processes { Glibc.kill(pid, SIGCONT) } }
 
@@ -272,7 +287,7 @@ public actor LoopbackWebDAV {
 }
 
 /// Whether something takes connections on a port of 127.0.0.1.
-private func accepts(_ port: Int) -> Bool {
+func acceptsConnections(_ port: Int) -> Bool {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
   guard descriptor >= 0 else { return false }
   defer { close(descriptor) }
