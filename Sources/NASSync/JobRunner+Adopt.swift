@@ -175,7 +175,8 @@ extension JobRunner {
     if let possession {
       if !possession.isOurs { try await claim(job, layout: layout, found: rows.map(\.entry.path).filter { tree.entries[$0] != nil }) }
       // Elsewhere the publisher makes room; here the files are sent to where the wrong ones lie.
-      let publisher = RunPublisher(pool: route.pool, layout: layout, components: rows, repair: try await publisherRepair(job, layout: layout))
+      let publisher = RunPublisher(
+        pool: route.pool, layout: layout, components: rows, repair: try await publisherRepair(job, layout: layout))
       do { try await publisher.makeRoom(for: wrong) } catch { throw StepFailure(error) }
     }
     return rows

@@ -44,9 +44,13 @@ extension NASSyncClient {
     }
     var repairs = false
     if let latest = try await queue.latestJob(ofRun: location.root) {
-      let overridden = verdict.overridden.contains { $0.finding.problemClass == .changedAfterSync }
-      if let handle = try await existing(latest, snapshot: snapshot, changedFilesPass: overridden, queue: queue) { return handle }
-      repairs = try await isKnownToDiffer(latest, queue: queue)
+      if try await isMovingHouse(latest, snapshot, published: published, to: route, location) {
+        // Everything that is published elsewhere is here: it goes to today's destination as a whole.
+      } else {
+        let overridden = verdict.overridden.contains { $0.finding.problemClass == .changedAfterSync }
+        if let handle = try await existing(latest, snapshot: snapshot, changedFilesPass: overridden, queue: queue) { return handle }
+        repairs = try await isKnownToDiffer(latest, queue: queue)
+      }
     }
     var draft = JobDraft(
       id: UUID().uuidString.lowercased(), runPath: location.root, equipmentID: location.equipment, relative: location.relative,
@@ -68,6 +72,33 @@ extension NASSyncClient {
   private func isKnownToDiffer(_ job: JobRow, queue: SyncQueue) async throws(SyncFailure) -> Bool {
     if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return true }
     return try await queue.hasFault(runPath: job.runPath)
+  }
+
+  /// Whether a run that is published at another destination than the profile names today is to be sent to today's.
+  /// - Throws: `misconfigured` where not all of it is here: a manifest at the new place could not cover what only the old one holds.
+  private func isMovingHouse(
+    _ job: JobRow, _ snapshot: RunSnapshot, published: [ComponentRow], to route: RunnerEnvironment.Route, _ location: RunLocation
+  ) async throws(SyncFailure) -> Bool {
+    let place = route.root.appending(location.relative).description
+    guard job.state == .verified || job.state == .cleanupEligible || job.state == .cleaned,
+      job.destination != route.pool.driver.address || job.remotePath != place
+    else { return false }
+    let here = Set(snapshot.entries.filter { $0.kind == .file }.map(\.path))
+    let elsewhere = published.filter { !here.contains($0.entry.path) }
+    if elsewhere.isEmpty { return true }
+    // Nothing of it has come back: what a clean-up left is no wish to send.
+    if job.state == .cleaned, !published.contains(where: { here.contains($0.entry.path) && !$0.entry.path.isWithin(metadataPath) }) {
+      return false
+    }
+    throw SyncFailure(
+      .misconfigured,
+      "\(displayText(job.runPath)) was published on \(job.destination), the profile names \(route.pool.driver.address) today, and "
+        + "\(elsewhere.count) of its files are not here, first \(elsewhere[0].entry.path)",
+      hint: "Bring them back with `nassync restore` while the profile names the old destination, then enqueue the run again.")
+  }
+
+  private var metadataPath: RelativePath {
+    do { return try RelativePath(configuration.metadataFolder) } catch { return .defaultMetadataFolder }  // checked when it was loaded
   }
 
   /// What an earlier job of the run makes of a request to enqueue it; nil where a new generation is needed.

@@ -57,14 +57,21 @@ extension LabFixture {
   }
 
   /// What a repair of a run moved aside, by its path in the run, and the bytes of each file.
-  func movedAside(_ run: String) throws -> [String: [UInt8]] {
+  ///
+  /// - Parameter ignored: Files that do not count.
+  func movedAside(
+    _ run: String, ignoring ignored: (_ path: String, _ content: [UInt8]) -> Bool = { _, _ in false }
+  ) throws -> [String: [UInt8]] {
     let parent = (remote(run) as NSString).deletingLastPathComponent
     var found: [String: [UInt8]] = [:]
     for folder in try siblings(of: run) where folder.hasPrefix(".nassync-replaced-") {
       for case let path as String in FileManager.default.enumerator(atPath: "\(parent)/\(folder)") ?? .init() {
         let whole = "\(parent)/\(folder)/\(path)"
         let kind = try FileManager.default.attributesOfItem(atPath: whole)[.type] as? FileAttributeType
-        if kind == .typeRegular { found[path] = try bytes(whole) }
+        if kind == .typeRegular {
+          let content = try bytes(whole)
+          if !ignored(path, content) { found[path] = content }
+        }
         if kind == .typeSymbolicLink { found[path] = [] }
       }
     }

@@ -79,8 +79,8 @@ import Transport
   ///   - interesting: At which calls to die.
   ///   - bad: What must be found kept aside in the end, each once.
   private func sweep(
-    method: VerifySettings.Method = .server, inPlace: Bool = false, keepsAll: Bool = true, at interesting: @Sendable (FaultPlan.Call) -> Bool,
-    bad: [String: [UInt8]] = [:],
+    method: VerifySettings.Method = .server, inPlace: Bool = false, keepsAll: Bool = true,
+    at interesting: @Sendable (FaultPlan.Call) -> Bool, bad: [String: [UInt8]] = [:],
     _ prepare: @escaping @Sendable (LabFixture, String, NASSyncClient) async throws -> Void
   ) async throws {
     try await LabFixture.with(method: method, backoff: [0.1, 0.1, 0.1]) { lab in
@@ -157,7 +157,11 @@ import Transport
     }
     #expect(try lab.siblings(of: run).filter { !$0.hasPrefix(".nassync-replaced-") } == ["Run_2026-11-20T10-00"], "\(name) (\(where_))")
     // The receipt of an attempt that died just after it put it there is nobody's proof, and the next attempt moves it aside too.
-    var aside = try lab.movedAside(run)
+    // Where nothing is staged, a file that was cut off lies in its place, and the next attempt takes no risk with it. (An object store has
+    // no such files; the server here has.)
+    var aside = try lab.movedAside(run) { path, content in
+      inPlace && Self.files[path].map { $0.starts(with: content) && content.count < $0.count } == true
+    }
     if bad[".exlab-wizard/receipt.json"] == nil { aside[".exlab-wizard/receipt.json"] = nil }
     #expect(aside == bad, "\(name) (\(where_))")
     #expect(try lab.syncStatus(run) == "synced")

@@ -41,8 +41,7 @@ public actor LoopbackNextcloud {
   public nonisolated var uploadsFolder: String { "\(folder.path)/uploads" }
   /// The root's address.
   public nonisolated var url: String { "http://127.0.0.1:\(port)\(rootPath)" }
-  private var process: ChildProcess?
-  private var watchdog: Watchdog?
+  private var process: ServerProcess?
 
   /// Starts a model, runs the body, stops the model.
   public static func with<Result>(
@@ -54,10 +53,10 @@ public actor LoopbackNextcloud {
       do {
         try await server.start()
         let result = try await body(server)
-        await server.stop()
+        try await server.stop()
         return result
       } catch {
-        await server.stop()
+        try await server.stop()
         throw error
       }
     }
@@ -70,27 +69,18 @@ public actor LoopbackNextcloud {
 
   private func start() async throws {
     let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Servers/nextcloud-model.py"
-    let new = try ChildProcess(
-      ["python3", script, folder.path, String(port), user, password],
-      streams: ChildProcess.Streams(output: "\(folder.path)/out", error: "\(folder.path)/err"))
-    process = new
-    watchdog = try Watchdog(server: new.id, folder: folder)
-    for _ in 0..<1000 {
-      if acceptsConnections(port) { return }
-      guard new.isRunning else { break }
-      try await Task.sleep(nanoseconds: 10_000_000)
-    }
-    let said = (try? String(contentsOfFile: "\(folder.path)/err", encoding: .utf8)) ?? ""  // perhaps it said nothing
-    throw TemporaryFolder.Failure("the model does not start: \(said)")
+    process = try await ServerProcess.start(
+      "the model of Nextcloud", ["python3", script, folder.path, String(port), user, password],
+      environment: ["PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"], folder: folder,
+      streams: ChildProcess.Streams(output: "\(folder.path)/out", error: "\(folder.path)/err"),
+      until: { [port] in accepts(port) },
+      log: { [folder] in (try? String(contentsOfFile: "\(folder.path)/err", encoding: .utf8)) ?? "" })  // perhaps it said nothing
   }
 
-  private func stop() async {
+  private func stop() async throws {
     guard let process else { return }
     self.process = nil
-    await watchdog?.dismiss()
-    watchdog = nil
-    kill(process.id, SIGKILL)
-    _ = await process.exitStatus()
+    try await process.stop()
   }
 
   /// From now on such requests are refused.

@@ -6,7 +6,7 @@ import Glibc
 ///     try await LoopbackSSHD.with(.chroot) { server in … }
 ///
 /// Everything is stopped by process id and removed when the body returns or throws.
-public actor LoopbackSSHD {
+public actor LoopbackSSHD: StoppableServer {
   /// What kind of account the server offers.
   public enum Style: String, Sendable, CaseIterable {
     /// A normal account: SFTP and shell see the same paths.
@@ -47,8 +47,7 @@ public actor LoopbackSSHD {
 
   private let keyTypes: [KeyType]
   private let configurationFile: String
-  private var process: ChildProcess?
-  private var watchdog: Watchdog?
+  private var process: ServerProcess?
 
   /// Starts a server, runs the body, stops the server and all its sessions, removes its folders.
   /// - Parameters:
@@ -63,15 +62,7 @@ public actor LoopbackSSHD {
     }
     // sshd wants a chroot folder to be root's all the way up, which nothing below /tmp is.
     return try await TemporaryFolder.with(in: style == .chroot ? "/var/lib" : "/tmp") { folder in
-      let server = try await started(style, in: folder, keyTypes: keyTypes, extraConfiguration: extraConfiguration)
-      do {
-        let result = try await body(server)
-        try await server.stop()
-        return result
-      } catch {
-        try await server.stop()
-        throw error
-      }
+      try await started(style, in: folder, keyTypes: keyTypes, extraConfiguration: extraConfiguration).using(body)
     }
   }
 
@@ -86,7 +77,6 @@ public actor LoopbackSSHD {
         try await server.start()
         return server
       } catch {
-        try await server.stop()
         if attempt == 5 { throw error }
       }
     }
@@ -206,28 +196,17 @@ public actor LoopbackSSHD {
   public func start() async throws {
     guard process == nil else { return }
     try folder.write([], to: "sshd.log")
-    let new = try ChildProcess(
-      ["/usr/sbin/sshd", "-D", "-f", configurationFile, "-E", logFile], environment: ["PATH": "/usr/bin:/bin"], directory: "/")
-    process = new
-    watchdog = try Watchdog(server: new.id, folder: folder)
-    for _ in 0..<500 {
-      if log.contains("Server listening on 127.0.0.1 port \(port).") { return }
-      guard new.isRunning else { break }
-      try await Task.sleep(nanoseconds: 10_000_000)
-    }
-    throw TemporaryFolder.Failure("sshd does not start: \(log)")
+    let ready = "Server listening on 127.0.0.1 port \(port)."
+    process = try await ServerProcess.start(
+      "sshd", ["/usr/sbin/sshd", "-D", "-f", configurationFile, "-E", logFile], environment: ["PATH": "/usr/bin:/bin"], folder: folder,
+      until: { [self] in log.contains(ready) }, log: { [self] in log })
   }
 
   /// Stops the server and every session of it, by process id. Idempotent.
   public func stop() async throws {
     guard let process else { return }
     self.process = nil
-    await watchdog?.dismiss()
-    watchdog = nil
-    // Stopped first, it cannot start another session while we look.
-    Glibc.kill(process.id, SIGSTOP)
-    try await ProcessTree.kill(ProcessTree.descendants(of: process.id) + [process.id])
-    _ = await process.exitStatus()
+    try await process.stop()
   }
 
   /// Stops the server and starts it with newly made host keys. `knownHostsFile` keeps the old ones.
@@ -238,7 +217,7 @@ public actor LoopbackSSHD {
   }
 
   /// Processes of the sessions that run now.
-  public var sessionProcesses: [pid_t] { process.map { ProcessTree.descendants(of: $0.id) } ?? [] }
+  public var sessionProcesses: [pid_t] { process?.descendants ?? [] }
 
   /// Freezes every session (`SIGSTOP`): connections stay open and nothing answers.
   public func pauseSessions() { for pid in sessionProcesses { Glibc.kill(pid, SIGSTOP) } }
@@ -301,22 +280,4 @@ public actor LoopbackSSHD {
     }
     return file
   }
-}
-
-/// A port of 127.0.0.1 on which nothing listens at the moment.
-public func freePort() throws -> Int {
-  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-  guard descriptor >= 0 else { throw TemporaryFolder.Failure("socket: \(String(cString: strerror(errno)))") }
-  defer { close(descriptor) }
-  var address = sockaddr_in()
-  address.sin_family = sa_family_t(AF_INET)
-  address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-  var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-  let status = withUnsafeMutablePointer(to: &address) { pointer in
-    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      bind(descriptor, $0, length) == 0 ? getsockname(descriptor, $0, &length) : -1
-    }
-  }
-  guard status == 0 else { throw TemporaryFolder.Failure("no free port: \(String(cString: strerror(errno)))") }
-  return Int(UInt16(bigEndian: address.sin_port))
 }

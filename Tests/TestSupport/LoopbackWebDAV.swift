@@ -6,7 +6,7 @@ import Glibc
 ///     try await LoopbackWebDAV.with(.nginx, tls: true) { server in … }
 ///
 /// Everything is stopped by process id and removed when the body returns or throws.
-public actor LoopbackWebDAV {
+public actor LoopbackWebDAV: StoppableServer {
   /// The makes, which differ in what they do where the standard leaves room, and elsewhere.
   public enum Make: String, Sendable, CaseIterable { case apache, nginx, rclone }
 
@@ -44,8 +44,7 @@ public actor LoopbackWebDAV {
   /// The root's address.
   public nonisolated var url: String { "\(tls ? "https" : "http")://\(host):\(port)\(rootPath)" }
 
-  private var process: ChildProcess?
-  private var watchdog: Watchdog?
+  private var process: ServerProcess?
 
   /// Starts a server, runs the body, stops the server, removes its folders.
   /// - Parameter configuration: Lines put into the part of the configuration that is about the root.
@@ -54,15 +53,7 @@ public actor LoopbackWebDAV {
     _ body: (LoopbackWebDAV) async throws -> Result
   ) async throws -> Result {
     try await TemporaryFolder.with { folder in
-      let server = try await started(make, tls, login, configuration, in: folder)
-      do {
-        let result = try await body(server)
-        try await server.stop()
-        return result
-      } catch {
-        try await server.stop()
-        throw error
-      }
+      try await started(make, tls, login, configuration, in: folder).using(body)
     }
   }
 
@@ -77,7 +68,6 @@ public actor LoopbackWebDAV {
         try await server.start()
         return server
       } catch {
-        try await server.stop()
         if attempt == 3 { throw error }
       }
     }
@@ -223,81 +213,34 @@ public actor LoopbackWebDAV {
     let environment = [
       "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": folder.path, "RCLONE_USER": user, "RCLONE_PASS": password, "LANG": "C.UTF-8",
     ]
-    let new = try ChildProcess(
-      command, environment: environment, directory: "/",
-      streams: ChildProcess.Streams(output: "\(folder.path)/out", error: "\(folder.path)/err"))
-    process = new
-    watchdog = try Watchdog(server: new.id, folder: folder)
-    for _ in 0..<1000 {
-      if acceptsConnections(port) { return }
-      guard new.isRunning else { break }
-      try await Task.sleep(nanoseconds: 10_000_000)
-    }
-    throw TemporaryFolder.Failure("\(make.rawValue) does not start: \(log)")
+    process = try await ServerProcess.start(
+      make.rawValue, command, environment: environment, folder: folder,
+      streams: ChildProcess.Streams(output: "\(folder.path)/out", error: "\(folder.path)/err"),
+      until: { [port] in accepts(port) }, log: { [self] in log })
   }
 
   /// Stops the server, by process id. Idempotent.
   public func stop() async throws {
     guard let process else { return }
     self.process = nil
-    await watchdog?.dismiss()
-    watchdog = nil
-    Glibc.kill(process.id, SIGSTOP)
-    try await ProcessTree.kill(ProcessTree.descendants(of: process.id) + [process.id])
-    _ = await process.exitStatus()
+    try await process.stop()
   }
-
-  private var processes: [pid_t] { process.map { [$0.id] + ProcessTree.descendants(of: $0.id) } ?? [] }
 
   /// Freezes the server: connections stay open and nothing answers. Returns once every thread of it stands still.
-  public func pause() async throws {
-    for pid in processes { Glibc.kill(pid, SIGSTOP) }
-    for _ in 0..<500 {
-      if !processes.contains(where: runs) { return }
-      try await Task.sleep(nanoseconds: 10_000_000)
-    }
-    throw TemporaryFolder.Failure("\(make.rawValue) does not stand still")
-  }
-
-  /// Whether any thread of a process is not stopped.
-  private func runs(_ pid: pid_t) -> Bool {
-    let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []  // it may be gone by now
-    return threads.contains { thread in
-      guard let stat = try? String(contentsOfFile: "/proc/\(pid)/task/\(thread)/stat", encoding: .isoLatin1),  // likewise
-        let end = stat.lastIndex(of: ")")
-      else { return false }
-      let state = stat[stat.index(after: end)...].drop { $0 == " " }.first
-      return state != "T" && state != "Z" && state != "X"
-    }
-  }
+  public func pause() async throws { try await process?.pause() }
 
   /// From the next request on the token is accepted no more, or again.
   public nonisolated func setTokenEnded(_ ended: Bool) throws {
-    if ended { try folder.write("", to: "token-ended", mode: 0o644) } else { try FileManager.default.removeItem(atPath: "\(folder.path)/token-ended") }
+    guard ended else { return try FileManager.default.removeItem(atPath: "\(folder.path)/token-ended") }
+    try folder.write("", to: "token-ended", mode: 0o644)
   }
 
   /// Thaws what `pause` froze.
-  public func resume() { for pid in processes { Glibc.kill(pid, SIGCONT) } }
+  public func resume() { process?.resume() }
 
   /// What the server has said.
   public nonisolated var log: String {
     ["out", "err", "error.log"].map { (try? String(contentsOfFile: "\(folder.path)/\($0)", encoding: .utf8)) ?? "" }  // nothing said yet
       .joined(separator: "\n")
-  }
-}
-
-/// Whether something takes connections on a port of 127.0.0.1.
-func acceptsConnections(_ port: Int) -> Bool {
-  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-  guard descriptor >= 0 else { return false }
-  defer { close(descriptor) }
-  var address = sockaddr_in()
-  address.sin_family = sa_family_t(AF_INET)
-  address.sin_port = UInt16(truncatingIfNeeded: port).bigEndian
-  address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-  return withUnsafePointer(to: &address) { pointer in
-    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-    }
   }
 }

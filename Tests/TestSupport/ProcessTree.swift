@@ -27,6 +27,15 @@ package enum ProcessTree {
     return state != "Z" && state != "X"
   }
 
+  /// Whether any thread of a process is not stopped.
+  static func runs(_ pid: pid_t) -> Bool {
+    let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []  // it may be gone by now
+    return threads.contains { thread in
+      guard let state = fields(ofFile: "/proc/\(pid)/task/\(thread)/stat")?.first else { return false }
+      return state != "T" && state != "Z" && state != "X"
+    }
+  }
+
   /// Kills the processes and waits until they are gone, at most two seconds.
   static func kill(_ pids: [pid_t]) async throws {
     for pid in pids { Glibc.kill(pid, SIGKILL) }
@@ -38,15 +47,17 @@ package enum ProcessTree {
   }
 
   /// The fields of `/proc/PID/stat` after the name: state, parent, …
-  private static func fields(of pid: pid_t) -> [Substring]? {
-    guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .isoLatin1),  // it may be gone by now
+  private static func fields(of pid: pid_t) -> [Substring]? { fields(ofFile: "/proc/\(pid)/stat") }
+
+  private static func fields(ofFile path: String) -> [Substring]? {
+    guard let stat = try? String(contentsOfFile: path, encoding: .isoLatin1),  // it may be gone by now
       let end = stat.lastIndex(of: ")")
     else { return nil }
     return stat[stat.index(after: end)...].split(separator: " ")
   }
 }
 
-/// Ends a server and removes its folder when the test process dies without doing so itself: a crash must leave nothing behind.
+/// Ends a server with its process group and removes its folder when the test process dies without doing so itself: a crash must leave nothing behind.
 ///
 /// The test process holds a lock; another process waits for it.
 final class Watchdog: Sendable {
@@ -57,7 +68,9 @@ final class Watchdog: Sendable {
     let file = try folder.write([], to: "alive", mode: 0o600)
     descriptor = open(file, O_RDWR | O_CLOEXEC)
     guard descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw TemporaryFolder.Failure("cannot lock \(file)") }
-    process = try ChildProcess(["flock", file, "/bin/sh", "-c", "kill -9 \(server); rm -rf '\(folder.path)'"], directory: "/")
+    process = try ChildProcess(
+      // What is being killed may still write; an interrupt from the terminal is not for the watchdog.
+      ["flock", file, "/bin/sh", "-c", "kill -9 -\(server) \(server); sleep 0.2; rm -rf '\(folder.path)'"], directory: "/", ownGroup: true)
   }
 
   deinit { close(descriptor) }

@@ -59,8 +59,11 @@ public struct ChildProcess: Sendable {
   public let id: pid_t
 
   /// Starts a program.
+  /// - Parameter ownGroup: It leads a process group of its own, so that it can be ended with what it starts, and an interrupt from the terminal
+  ///   does not reach it.
   public init(
-    _ arguments: [String], environment: [String: String]? = nil, directory: String? = nil, streams: Streams = Streams()
+    _ arguments: [String], environment: [String: String]? = nil, directory: String? = nil, streams: Streams = Streams(),
+    ownGroup: Bool = false
   ) throws {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -77,7 +80,7 @@ public struct ChildProcess: Sendable {
     var none = sigset_t()
     sigemptyset(&none)
     posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | (ownGroup ? POSIX_SPAWN_SETPGROUP : 0)))
 
     let variables = (environment ?? ProcessInfo.processInfo.environment).map { "\($0.key)=\($0.value)" }
     var argv = arguments.map { strdup($0) } + [nil]
