@@ -69,7 +69,8 @@ let package = Package(
     tests(
       "NASSyncTests",
       [
-        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "Executors", "Digests", "Intake", "Bandwidth", "Cleanup",
+        "NASSync", "JobQueue", "SQLite", "Verification", "TransportSFTP", "TransportHTTP", "Executors", "Digests", "Intake", "Bandwidth",
+        "Cleanup",
         "CLinux",
         "TestSupport",
       ]),

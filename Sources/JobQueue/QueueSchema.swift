@@ -202,5 +202,53 @@ enum QueueSchema {
         -- What the driver needs to go on with an interrupted upload of the component, such as an upload id and its parts.
         ALTER TABLE component ADD COLUMN upload_token TEXT;
         """),
+    Migration(
+      version: 4,
+      sql: """
+        -- One row for each asset that is brought to a service by presigned URLs; the URLs themselves are secrets and stand nowhere here.
+        CREATE TABLE asset_upload (
+          number INTEGER PRIMARY KEY,
+          -- SHA-256 of what makes two calls mean one asset: service, key, type, names, paths.
+          identity BLOB NOT NULL,
+          service TEXT NOT NULL,
+          type TEXT NOT NULL,
+          -- Made and stored before the service hears of the asset, so that asking twice registers once.
+          idempotency_key TEXT NOT NULL UNIQUE,
+          -- The service's own; NULL until its answer was stored.
+          asset_id TEXT,
+          state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'ready', 'abandoned')),
+          attempts INTEGER NOT NULL DEFAULT 0,
+          next_attempt_at REAL,
+          error_kind TEXT,
+          error_message TEXT,
+          error_retry INTEGER,
+          error_hint TEXT,
+          created_at REAL NOT NULL,
+          updated_at REAL NOT NULL,
+          CHECK (state <> 'ready' OR asset_id IS NOT NULL)
+        ) STRICT;
+        CREATE UNIQUE INDEX asset_upload_one_open ON asset_upload (identity) WHERE state = 'pending';
+        CREATE INDEX asset_upload_by_identity ON asset_upload (identity, number);
+        CREATE TABLE asset_upload_component (
+          upload INTEGER NOT NULL REFERENCES asset_upload (number),
+          name TEXT NOT NULL,
+          local_path TEXT NOT NULL,
+          content_type TEXT NOT NULL,
+          device INTEGER NOT NULL,
+          inode INTEGER NOT NULL,
+          size INTEGER NOT NULL,
+          modified INTEGER NOT NULL,
+          changed INTEGER NOT NULL,
+          mode INTEGER NOT NULL,
+          state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'uploading', 'completed')),
+          -- SHA-256 of the bytes: of the registration where the service signs digests, else of what was sent.
+          digest BLOB,
+          etag TEXT,
+          evidence TEXT NOT NULL DEFAULT 'none' CHECK (evidence IN ('none', 'store')),
+          updated_at REAL NOT NULL,
+          PRIMARY KEY (upload, name),
+          CHECK (state <> 'completed' OR digest IS NOT NULL)
+        ) STRICT, WITHOUT ROWID;
+        """),
   ]
 }

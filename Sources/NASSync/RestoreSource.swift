@@ -185,13 +185,14 @@ struct RestoreSource: Sendable {
         items.append(
           Item(
             path: entry.path, digest: entry.digest, size: found.size,
-            modified: row?.entry.fingerprint.modified ?? found.modified.map(Self.nanoseconds), mode: row?.entry.fingerprint.mode))
+            modified: row?.entry.fingerprint.modified ?? found.modified.map(RestoreSource.nanoseconds), mode: row?.entry.fingerprint.mode))
       }
       for (path, entry) in tree.entries where !listed.contains(path) && !isReserved(path) {
         switch entry.kind {
         case .folder:
           let row = known?.others[path]
-          folders.append((path, row?.entry.fingerprint.modified ?? entry.modified.map(Self.nanoseconds), row?.entry.fingerprint.mode))
+          let modified = row?.entry.fingerprint.modified ?? entry.modified.map(RestoreSource.nanoseconds)
+          folders.append((path, modified, row?.entry.fingerprint.mode))
         case .file, .other: foreign.append(path)
         case .symlink: break
         }
@@ -217,17 +218,18 @@ struct RestoreSource: Sendable {
           case .file?, .special?, nil: foreign.append(path)
           }
         } else if RestoreSource.staysInside(target, at: path) {
-          links.append((path, target, entry.modified.map(Self.nanoseconds)))
+          links.append((path, target, entry.modified.map(RestoreSource.nanoseconds)))
         } else {
           add(path, .leadsOut, "a link to “\(displayText(of: target))”, which leads out of the run; it is not made")
         }
       }
       foreign.sort()
     }
+  }
 
-    private static func nanoseconds(_ seconds: Int64) -> Int64 {
-      let (value, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-      return overflow ? (seconds < 0 ? .min : .max) : value
-    }
+  /// Of whole seconds; what does not fit is as far as it goes.
+  static func nanoseconds(_ seconds: Int64) -> Int64 {
+    let (value, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    return overflow ? (seconds < 0 ? .min : .max) : value
   }
 }

@@ -65,6 +65,16 @@ struct Restorer: Sendable {
     } catch { throw TransportError.wrapping(error) }
   }
 
+  /// Nanoseconds since 1970. A store whose listings tell no times may tell one that is asked for by its name.
+  private func modified(_ item: RestoreSource.Item, width: Int) async throws(TransportError) -> Int64? {
+    if let known = item.modified { return known }
+    let path = source.layout.final.appending(item.path)
+    let found = try await route.pool.withSession(width: width) { (session) throws(TransportError) in
+      try await session.entry(at: path)
+    }
+    return found?.modified.map(RestoreSource.nanoseconds)
+  }
+
   // MARK: - Small files
 
   private func restoreSmall(_ item: RestoreSource.Item, width: Int) async throws(TransportError) {
@@ -74,8 +84,9 @@ struct Restorer: Sendable {
     }
     let bytes = await content.bytes
     guard SHA256Hasher.digest(of: bytes) == item.digest else { return await tracker.damaged(item, Self.differs) }
+    let modified = try await modified(item, width: width)
     try await locally { () throws(SyncFailure) in
-      try folder.write(bytes, as: item.temporary, modified: item.modified, mode: item.mode)
+      try folder.write(bytes, as: item.temporary, modified: modified, mode: item.mode)
     }
     await tracker.arrived(UInt64(bytes.count), item)
     if await tracker.wait(item) >= Self.batch { try await nameBatch(minimum: Self.batch) }
@@ -132,7 +143,8 @@ struct Restorer: Sendable {
       try await local { () async throws(SyncFailure) in try await part.startAnew() }
       await tracker.tookUp(0, item)
     }
-    try await local { () async throws(SyncFailure) in try await part.seal(modified: item.modified, mode: item.mode) }
+    let modified = try await modified(item, width: width)
+    try await local { () async throws(SyncFailure) in try await part.seal(modified: modified, mode: item.mode) }
     guard try await locally({ () throws(SyncFailure) in try folder.place(temporary, as: item.path) }) else {
       throw .failure(Self.nameTaken(item), sessionLost: false)
     }

@@ -1,4 +1,5 @@
 import SyncModel
+import Transport
 
 /// A server: scheme, host and port. Everything that is asked of one client goes there.
 package struct HTTPOrigin: Hashable, Sendable, CustomStringConvertible {
@@ -24,6 +25,9 @@ package struct HTTPOrigin: Hashable, Sendable, CustomStringConvertible {
     return "\(scheme.rawValue)://\(name)\(port == usual ? "" : ":\(port)")"
   }
 
+  /// What stands in the `Host` header.
+  package var authority: String { String(text.dropFirst(scheme.rawValue.utf8.count + 3)) }
+
   /// Safe to show.
   package var description: String { displayText(text) }
 
@@ -42,6 +46,8 @@ package enum HTTPCredentials: Sendable {
   case digest(user: String, password: String)
   /// RFC 6750.
   case bearer(token: String)
+  /// Header lines for each request, made at the moment it is sent: a signature holds for some minutes only.
+  case signed(by: @Sendable (HTTPRequest) -> [(name: String, value: String)])
 }
 
 /// How one HTTP server is reached. No secret is in it: `credentials` fetches it when it is needed.
@@ -79,5 +85,19 @@ package struct HTTPSettings: Sendable {
     self.connectTimeout = connectTimeout
     self.progressTimeout = progressTimeout
     self.credentials = credentials
+  }
+}
+
+extension HTTPSettings {
+  /// For `nassync check`, of a server that has answered.
+  var encryptionLine: DestinationProbe.Line {
+    guard origin.scheme == .https else {
+      return DestinationProbe.Line(
+        name: "encryption", grade: .limited,
+        detail: "the connection is NOT encrypted, as `insecure` allows: names, data and log-in can be read on the way")
+    }
+    let pinned = pin == nil ? "" : ", and its public key is the pinned one"
+    let whom = caFile.map { "the authorities in \(displayText($0))" } ?? "this system's authorities"
+    return DestinationProbe.Line(name: "encryption", grade: .good, detail: "the certificate is vouched for by \(whom)\(pinned)")
   }
 }

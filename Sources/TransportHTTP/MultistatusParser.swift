@@ -1,4 +1,3 @@
-import CLibXML2
 import SyncModel
 
 /// One resource of a `207 Multi-Status` answer (RFC 4918, section 13), as far as it matters here.
@@ -20,31 +19,23 @@ package struct MultistatusMalformed: Error, Hashable, Sendable {
   package let reason: String
 }
 
-/// Reads a `multistatus` document piece by piece, over libxml2's push parser: no tree is built, nothing is fetched, no entity but XML's own
-/// five is known, and a document type ends the reading at once.
-///
-/// Bounded: depth, number of resources, and bytes of text. Belongs to whoever made it; not for several threads.
-package final class MultistatusParser {
+/// Reads a `multistatus` document piece by piece, over an `XMLPushReader`. Bounded: number of resources, and bytes of their addresses.
+/// Belongs to whoever made it; not for several threads.
+package final class MultistatusParser: XMLPushReader.Listener {
   /// Where the reader stands: names of the elements that matter, from the outside.
   private enum Element {
     case multistatus, response, href, propstat, prop, status, resourceType, collection, contentLength, lastModified, quota, other
   }
 
-  private static let depthLimit = 64
-  /// Bytes of one text: an address of a name of 255 bytes under deep folders, each byte as `%XX`.
-  private static let textLimit = 64 * 1024
-
   private let entryLimit: Int
   private let byteLimit: Int
-  private var context: xmlParserCtxtPtr?
+  private lazy var reader = XMLPushReader(self)
   private var path: [Element] = []
   private var text: [UInt8] = []
   private var current = MultistatusEntry()
   private var group = MultistatusEntry()
   private var groupStatus: Int?
-  private var sawRoot = false
   private var bytes = 0
-  private var failure: String?
   /// What was read so far.
   package private(set) var entries: [MultistatusEntry] = []
 
@@ -54,85 +45,31 @@ package final class MultistatusParser {
   package init(entryLimit: Int = 300_000, byteLimit: Int = 48 << 20) {
     self.entryLimit = entryLimit
     self.byteLimit = byteLimit
-    _ = Self.initialise
-    var handler = xmlSAXHandler()
-    handler.initialized = nassync_xml_sax2
-    handler.startElementNs = { context, name, _, namespace, _, _, _, _, _ in
-      MultistatusParser.from(context)?.begin(name, namespace)
-    }
-    handler.endElementNs = { context, _, _, _ in MultistatusParser.from(context)?.end() }
-    handler.characters = { context, bytes, count in MultistatusParser.from(context)?.add(bytes, Int(count)) }
-    handler.cdataBlock = { context, bytes, count in MultistatusParser.from(context)?.add(bytes, Int(count)) }
-    handler.internalSubset = { context, _, _, _ in MultistatusParser.from(context)?.fail("a document type") }
-    handler.getEntity = { _, name in xmlGetPredefinedEntity(name) }
-    // Without it libxml2 writes to standard error.
-    handler.serror = { _, _ in }
-    context = xmlCreatePushParserCtxt(&handler, Unmanaged.passUnretained(self).toOpaque(), nil, 0, nil)
-    if let context {
-      _ = xmlCtxtUseOptions(context, Int32(XML_PARSE_NONET.rawValue))
-      // Whatever the document declares: in another encoding a document type could hide.
-      _ = xmlSwitchEncoding(context, XML_CHAR_ENCODING_UTF8)
-    }
-  }
-
-  deinit {
-    if let context { xmlFreeParserCtxt(context) }
-  }
-
-  private static let initialise: Void = xmlInitParser()
-
-  private static func from(_ context: UnsafeMutableRawPointer?) -> MultistatusParser? {
-    context.map { Unmanaged<MultistatusParser>.fromOpaque($0).takeUnretainedValue() }
   }
 
   /// The next bytes of the document.
   package func feed(_ chunk: [UInt8]) throws(MultistatusMalformed) {
-    var start = 0
-    // libxml2 counts in Int32.
-    while start < chunk.count {
-      let count = min(chunk.count - start, 1 << 20)
-      chunk[start..<start + count].withUnsafeBytes { push($0, ends: false) }
-      start += count
-      try check()
-    }
+    reader.feed(chunk)
+    try check()
   }
 
   /// The end of the document.
   package func finish() throws(MultistatusMalformed) -> [MultistatusEntry] {
-    UnsafeRawBufferPointer(start: nil, count: 0).withMemoryRebound(to: CChar.self) { _ in push(nil, ends: true) }
+    let isWhole = reader.finish()
     try check()
-    guard sawRoot, path.isEmpty else { throw MultistatusMalformed(reason: "an answer that is no multistatus document") }
+    guard isWhole else { throw MultistatusMalformed(reason: "an answer that is no multistatus document") }
     return entries
   }
 
-  private func push(_ bytes: UnsafeRawBufferPointer?, ends: Bool) {
-    guard let context else {
-      failure = failure ?? "no memory for its answer"
-      return
-    }
-    let code = xmlParseChunk(context, bytes?.bindMemory(to: CChar.self).baseAddress, Int32(bytes?.count ?? 0), ends ? 1 : 0)
-    if code != 0, failure == nil { failure = "an answer that is no well-formed XML (libxml2 \(code))" }
-  }
-
   private func check() throws(MultistatusMalformed) {
-    if let failure { throw MultistatusMalformed(reason: failure) }
-  }
-
-  private func fail(_ reason: String) {
-    if failure == nil { failure = "an answer with \(reason)" }
-    if let context { xmlStopParser(context) }
+    if let failure = reader.failure { throw MultistatusMalformed(reason: failure) }
   }
 
   // MARK: Events
 
-  private func begin(_ name: UnsafePointer<xmlChar>?, _ namespace: UnsafePointer<xmlChar>?) {
-    guard failure == nil else { return }
-    guard path.count < Self.depthLimit else { return fail("more than \(Self.depthLimit) levels") }
+  func begin(_ name: String, namespace: String?, depth: Int) -> String? {
     let element = element(name, namespace)
-    if path.isEmpty {
-      guard element == .multistatus else { return fail("another root than DAV:multistatus") }
-      sawRoot = true
-    }
+    if path.isEmpty, element != .multistatus { return "another root than DAV:multistatus" }
     switch element {
     case .response: current = MultistatusEntry()
     case .propstat:
@@ -141,14 +78,16 @@ package final class MultistatusParser {
     case .collection where path.last == .resourceType: group.isCollection = true
     default: break
     }
-    text = []
     path.append(element)
+    return nil
   }
 
+  var wantsText: Bool { path.last.map { $0 != .other } ?? false }
+
   /// Elements count only in their places: a `href` inside a property, for instance, is not the resource's.
-  private func element(_ name: UnsafePointer<xmlChar>?, _ namespace: UnsafePointer<xmlChar>?) -> Element {
-    guard let name, let namespace, String(cString: namespace) == "DAV:" else { return .other }
-    switch (String(cString: name), path.last) {
+  private func element(_ name: String, _ namespace: String?) -> Element {
+    guard namespace == "DAV:" else { return .other }
+    switch (name, path.last) {
     case ("multistatus", nil): return .multistatus
     case ("response", .multistatus?): return .response
     case ("href", .response?): return .href
@@ -164,17 +103,12 @@ package final class MultistatusParser {
     }
   }
 
-  private func add(_ bytes: UnsafePointer<xmlChar>?, _ count: Int) {
-    guard failure == nil, let bytes, let last = path.last, last != .other else { return }
-    guard text.count + count <= Self.textLimit else { return fail("a text of more than \(Self.textLimit) bytes") }
-    text.append(contentsOf: UnsafeBufferPointer(start: bytes, count: count))
-  }
-
-  private func end() {
-    guard failure == nil, let element = path.popLast() else { return }
+  func end(text: [UInt8]) -> String? {
+    guard let element = path.popLast() else { return nil }
+    self.text = text
     switch element {
     case .href:
-      guard current.href.isEmpty else { return fail("two addresses of one resource") }
+      guard current.href.isEmpty else { return "two addresses of one resource" }
       current.href = trimmed
       bytes += current.href.count
     case .status:
@@ -189,10 +123,10 @@ package final class MultistatusParser {
       if status == 200 { take(group) }
     case .response:
       entries.append(current)
-      guard entries.count <= entryLimit, bytes <= byteLimit else { return fail("more than \(entries.count - 1) entries") }
+      guard entries.count <= entryLimit, bytes <= byteLimit else { return "more than \(entries.count - 1) entries" }
     default: break
     }
-    text = []
+    return nil
   }
 
   private func take(_ group: MultistatusEntry) {

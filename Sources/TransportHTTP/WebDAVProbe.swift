@@ -8,6 +8,7 @@ struct WebDAVProbe {
   private var lines: [DestinationProbe.Line] = []
   private var failure: SyncFailure?
   private var freeSpace: UInt64?
+  private var names: DestinationNames?
 
   init(settings: WebDAVSettings, session: WebDAVSession) {
     self.settings = settings
@@ -21,7 +22,7 @@ struct WebDAVProbe {
   mutating func ask() async throws(TransportError) -> DestinationProbe {
     let origin = settings.http.origin
     say("server", .good, "\(origin) is \(session.capabilities.server)")
-    sayEncryption()
+    lines.append(settings.http.encryptionLine)
     let user = settings.http.user.map { displayText($0) }
     say("login", .good, user.map { "\($0) is logged in" } ?? "the server asks for no log-in")
     if try await askRoot(RemotePath(root: settings.root), user ?? "everybody") {
@@ -33,7 +34,13 @@ struct WebDAVProbe {
           "listing", .limited,
           "listings hide names that begin with a dot: the metadata folder is asked for by its name, runs with other such names are refused")
       }
-      say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      if session.findings.takesChunks {
+        say(
+          "resume", .good,
+          "files of more than \(settings.chunkSize >> 20) MiB are sent in chunks; one that was cut off goes on with the chunk that was missing")
+      } else {
+        say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      }
       if session.capabilities.keepsTimes {
         say("times", .good, "files keep their modification times; those of folders are the NAS's own")
       } else {
@@ -41,21 +48,14 @@ struct WebDAVProbe {
       }
       say("symlinks", .limited, "WebDAV knows no symbolic links")
       say("fsync", .limited, "the NAS does not say when a file is on its disk")
+      try await askNames(RemotePath(root: settings.root))
       try await askSpace(RemotePath(root: settings.root))
-      say("evidence", .limited, "files are read back and hashed here (readback)")
+      say(
+        "evidence", .limited,
+        "files are read back and hashed here (readback): a WebDAV server has no checksum of what it stored, only of what it was sent")
     }
     return DestinationProbe(
-      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, lines: lines, failure: failure)
-  }
-
-  private mutating func sayEncryption() {
-    guard settings.http.origin.scheme == .https else {
-      return say(
-        "encryption", .limited, "the connection is NOT encrypted, as `insecure` allows: names, data and log-in can be read on the way")
-    }
-    let pin = settings.http.pin == nil ? "" : ", and its public key is the pinned one"
-    let whom = settings.http.caFile.map { "the authorities in \(displayText($0))" } ?? "this system's authorities"
-    say("encryption", .good, "the certificate is vouched for by \(whom)\(pin)")
+      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, names: names, lines: lines, failure: failure)
   }
 
   private mutating func askRoot(_ root: RemotePath, _ user: String) async throws(TransportError) -> Bool {
@@ -83,6 +83,17 @@ struct WebDAVProbe {
       failure = refusal
       say("publish", .bad, "\(refusal.message). \(refusal.hint)")
     case nil: say("publish", .limited, "whether the server refuses to overwrite could not be tried")
+    }
+  }
+
+  /// What cannot be found out is a limitation: the gate is careful then.
+  private mutating func askNames(_ root: RemotePath) async throws(TransportError) {
+    do {
+      names = try await session.examineNames(in: root)
+      lines += names?.lines ?? []
+    } catch {
+      if error.sessionLost { throw error }
+      say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }
 

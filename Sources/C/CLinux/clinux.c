@@ -41,6 +41,18 @@ static int set_lock(int fd, int type, int wait) {
   return r;
 }
 int clinux_lock_exclusive(int fd, int wait) { return set_lock(fd, F_WRLCK, wait); }
+int clinux_lock_byte(int fd, int64_t offset) {
+  struct flock l;
+  memset(&l, 0, sizeof l);
+  l.l_type = F_WRLCK;
+  l.l_whence = SEEK_SET;
+  l.l_start = offset;
+  l.l_len = 1;
+  int r;
+  do r = fcntl(fd, F_OFD_SETLK, &l);
+  while (r < 0 && errno == EINTR);
+  return r;
+}
 int clinux_unlock(int fd) { return set_lock(fd, F_UNLCK, 0); }
 int clinux_is_locked(int fd) {
   struct flock l;

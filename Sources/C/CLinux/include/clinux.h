@@ -15,6 +15,8 @@ int clinux_eventfd(void);
 /* fcntl(F_OFD_SETLK): a write lock on the whole file, owned by the open file description. wait == 0: EAGAIN when taken. */
 int clinux_lock_exclusive(int fd, int wait);
 int clinux_unlock(int fd);
+/* fcntl(F_OFD_SETLK): a write lock on the byte at an offset, owned by the open file description; EAGAIN when taken. */
+int clinux_lock_byte(int fd, int64_t offset);
 /* fcntl(F_OFD_GETLK): 1 where another open file description has such a lock, 0 where none has, -1 with errno. Takes nothing. */
 int clinux_is_locked(int fd);
 /* O_NONBLOCK on. */

@@ -1,0 +1,72 @@
+import Executors
+import SyncModel
+import Synchronization
+import Transport
+
+/// The object store of one equipment: opens sessions, finds out what the store does, and says so.
+package final class S3Driver: TransportDriver {
+  /// As given.
+  package let settings: S3Settings
+  /// What was tried once in the driver's life.
+  private let known = Mutex<S3Findings?>(nil)
+
+  package init(settings: S3Settings) { self.settings = settings }
+
+  package var address: String { settings.address }
+
+  /// The folder below which everything goes.
+  package var root: RemotePath { RemotePath(root: settings.root) }
+
+  package func connect() async throws(TransportError) -> any TransportSession { try await session() }
+
+  package func session() async throws(TransportError) -> S3Session {
+    let interrupter = Interrupter()
+    let http = HTTPClient(settings: settings.client, interrupter: interrupter)
+    let opened: Result<S3Session, TransportError> = await withTaskCancellationHandler {
+      do throws(TransportError) {
+        return .success(try await open(http))
+      } catch {
+        await http.close()
+        return .failure(error)
+      }
+    } onCancel: {
+      interrupter.interrupt()
+    }
+    return try opened.get()
+  }
+
+  private func open(_ http: HTTPClient) async throws(TransportError) -> S3Session {
+    try await http.open()
+    let plain = S3Session(settings: settings, http: http, server: "", findings: .unknown)
+    let prefix = try plain.key(root, folder: true)
+    let looked = try await plain.ask(
+      "GET", [], query: [("list-type", Array("2".utf8)), ("max-keys", Array("1".utf8)), ("prefix", prefix)])
+    let server = displayText(of: (looked.header("Server") ?? "an S3 store").utf8.prefix(80))
+    let make = { (findings: S3Findings) in S3Session(settings: self.settings, http: http, server: server, findings: findings) }
+    if let findings = known.withLock({ $0 }) { return make(findings) }
+    // Without a bucket nothing can be tried; the first folder that is to be made says so. Every other refusal is thrown here.
+    guard try await plain.isFolder(root), let findings = try await plain.tryOut(in: root) else { return make(.unknown) }
+    known.withLock { $0 = findings }
+    return make(findings)
+  }
+
+  package func makeHasher() async throws(TransportError) -> (any RemoteHasher)? {
+    let session = try await session()
+    if session.findings.refusesWrongHash == true { return S3Hasher(session) }
+    await session.close()
+    return nil
+  }
+
+  package func probe() async throws(TransportError) -> DestinationProbe {
+    let session = try await session()
+    let asked: Result<DestinationProbe, TransportError>
+    do throws(TransportError) {
+      var probe = S3Probe(settings: settings, session: session)
+      asked = .success(try await probe.ask())
+    } catch {
+      asked = .failure(error)
+    }
+    await session.close()
+    return try asked.get()
+  }
+}
