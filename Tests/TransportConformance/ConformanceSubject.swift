@@ -16,13 +16,16 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   var slowness = 1
   /// What names must not have there.
   var refusedNames: [NameTrait] = []
+  /// Bytes of the longest path below the root. PATH_MAX is 4096 with the final NUL, on this machine and so behind its servers; a chroot's own
+  /// path counts, too.
+  var longestPath = 3900...4094
   /// Brings a destination up, with an empty root, runs the body, takes everything down. The driver gives a session up that moves no byte
   /// for the given time.
   let run: @Sendable (_ progressTimeout: Duration, _ body: Body) async throws -> Void
   var testDescription: String { name }
 
   static let all: [ConformanceSubject] =
-    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone)]
+    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph)]
 
   /// Runs a body against a destination of its own.
   func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
@@ -100,8 +103,11 @@ extension ConformanceSubject {
       case .nginx: [.leadingDot]
       case .rclone: [.controlCharacter]
       }
-    return ConformanceSubject(name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 10 : 1, refusedNames: hidden) {
-      progressTimeout, body in
+    // In an address each byte of such a path takes three.
+    return ConformanceSubject(
+      name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 10 : 1, refusedNames: hidden,
+      longestPath: 2000...2800
+    ) { progressTimeout, body in
       try await LoopbackWebDAV.with(make, tls: tls) { server in
         let origin = HTTPOrigin(scheme: tls ? .https : .http, host: server.host, port: UInt16(server.port))
         let (user, password) = (server.user, server.password)
@@ -113,6 +119,35 @@ extension ConformanceSubject {
           RunningSubject(
             driver: WebDAVDriver(settings: settings), root: RemotePath(root: settings.root), eyes: FolderEyes(folder: server.rootFolder),
             hang: { try await server.pause() }))
+      }
+    }
+  }
+}
+
+extension ConformanceSubject {
+  /// A bucket of a private object store, below a prefix.
+  static func s3(_ kind: LoopbackS3.Kind) -> ConformanceSubject {
+    let prefix = "lab runs/é"
+    // A key has 1,024 bytes at most.
+    return ConformanceSubject(
+      name: "S3 of \(kind.rawValue)", slowness: kind == .swift ? 10 : 4, refusedNames: [.notUTF8],
+      longestPath: 1000...1024 - prefix.utf8.count - 2
+    ) { progressTimeout, body in
+      // Only who is impatient freezes it.
+      try await LoopbackS3.with(kind, own: progressTimeout < .seconds(10)) { store in
+        let credentials = S3Credentials(accessKeyID: store.accessKeyID, secretAccessKey: store.secretAccessKey)
+        let http = HTTPSettings(
+          origin: HTTPOrigin(scheme: .http, host: store.host, port: UInt16(store.port)), allowsPlainHTTP: true,
+          progressTimeout: progressTimeout)
+        func driver(_ bucket: String) -> S3Driver {
+          S3Driver(
+            settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials })
+        }
+        let running = driver(store.bucket)
+        try await body(
+          RunningSubject(
+            driver: running, root: running.root, eyes: BucketEyes(store: store, prefix: prefix), withoutRoot: driver("no-such-bucket"),
+            hang: { try await store.pause() }))
       }
     }
   }
