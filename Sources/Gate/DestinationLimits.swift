@@ -14,6 +14,8 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
   public var foldsNormalization: Bool
   /// What a name must not have there, beside what no destination should be given.
   public var refused: [NameTrait]
+  /// Names that are held there although they have one of these traits.
+  public var excepted: [String]?
   /// Whether symbolic links can be made there.
   public var holdsSymlinks: Bool
   /// Bytes of the folder name that a run has while it is being sent, beside its final place: paths must fit below both.
@@ -22,7 +24,7 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
   /// The defaults are those of a NAS about which nothing is known: 255 bytes a name, and shared to Windows and macOS.
   public init(
     isKnown: Bool = false, maxSegmentBytes: Int = 255, maxPathBytes: Int? = nil, foldsCase: Bool = true, foldsNormalization: Bool = true,
-    refused: [NameTrait] = [], holdsSymlinks: Bool = true, stagingNameBytes: Int = 0
+    refused: [NameTrait] = [], excepted: [String]? = nil, holdsSymlinks: Bool = true, stagingNameBytes: Int = 0
   ) {
     self.isKnown = isKnown
     self.maxSegmentBytes = maxSegmentBytes
@@ -30,6 +32,7 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
     self.foldsCase = foldsCase
     self.foldsNormalization = foldsNormalization
     self.refused = refused
+    self.excepted = excepted
     self.holdsSymlinks = holdsSymlinks
     self.stagingNameBytes = stagingNameBytes
   }
@@ -40,9 +43,15 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
     case maxPathBytes = "max_path_bytes"
     case foldsCase = "folds_case"
     case foldsNormalization = "folds_normalization"
-    case refused
+    case refused, excepted
     case holdsSymlinks = "holds_symlinks"
     case stagingNameBytes = "staging_name_bytes"
+  }
+
+  /// What of a name the destination does not hold; nil where it holds the name.
+  func refusal(of name: ArraySlice<UInt8>, apartFrom others: (NameTrait) -> Bool = { _ in false }) -> NameTrait? {
+    guard let trait = refused.first(where: { !others($0) && $0.applies(to: name) }) else { return nil }
+    return excepted?.contains { name.elementsEqual($0.utf8) } == true ? nil : trait
   }
 
   /// What to do about two names that are one on the destination.

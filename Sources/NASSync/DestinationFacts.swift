@@ -22,7 +22,7 @@ struct DestinationFacts: Hashable, Sendable, Codable {
     DestinationLimits(
       isKnown: names != nil, maxSegmentBytes: names?.maxNameBytes ?? 255, maxPathBytes: names?.maxPathBytes,
       foldsCase: names?.foldsCase ?? true, foldsNormalization: names?.foldsNormalization ?? true, refused: names?.refused ?? [],
-      holdsSymlinks: names?.holdsSymlinks ?? true, stagingNameBytes: ".nassync-".utf8.count + 36)
+      excepted: names?.excepted, holdsSymlinks: names?.holdsSymlinks ?? true, stagingNameBytes: ".nassync-".utf8.count + 36)
   }
 }
 

@@ -58,7 +58,7 @@ extension JobRunner {
               .protocol, "the queue has no local digest of \(row.entry.path) in \(job.runPath)",
               hint: "Nothing is called verified without one. `nassync retry` sends the run again.", retry: false))
         }
-        expected.append(ExpectedEntry(path: row.entry.path, content: .file(digest)))
+        expected.append(ExpectedEntry(path: row.entry.path, content: .file(digest), size: row.entry.fingerprint.size))
       }
     }
     return expected

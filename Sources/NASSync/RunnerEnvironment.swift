@@ -37,7 +37,12 @@ struct RunnerEnvironment: Sendable {
     let connections: Int
     var survey = DestinationSurvey()
     /// What the destination can hold as far as is known, for the gate's rules on names.
-    var limits: DestinationLimits { survey.limits }
+    var limits: DestinationLimits {
+      var limits = survey.limits
+      // What is so of the kind of destination needs no asking: a run is stopped before its first byte, and without a network.
+      if let holdsSymlinks = pool.driver.holdsSymlinks { limits.holdsSymlinks = holdsSymlinks }
+      return limits
+    }
   }
 }
 

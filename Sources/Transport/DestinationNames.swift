@@ -12,6 +12,8 @@ public struct DestinationNames: Hashable, Sendable, Codable {
   public var maxPathBytes: Int?
   /// What a name must not have there. A name that comes back from a listing with other bytes counts as refused.
   public var refused: [NameTrait]
+  /// Names that are held although they have a trait of `refused`: the driver asks for them by themselves.
+  public var excepted: [String]?
   /// Whether symbolic links can be made.
   public var holdsSymlinks: Bool?
 
@@ -21,13 +23,14 @@ public struct DestinationNames: Hashable, Sendable, Codable {
   /// Takes the values as they are.
   public init(
     foldsCase: Bool? = nil, foldsNormalization: Bool? = nil, maxNameBytes: Int? = nil, maxPathBytes: Int? = nil, refused: [NameTrait] = [],
-    holdsSymlinks: Bool? = nil
+    excepted: [String]? = nil, holdsSymlinks: Bool? = nil
   ) {
     self.foldsCase = foldsCase
     self.foldsNormalization = foldsNormalization
     self.maxNameBytes = maxNameBytes
     self.maxPathBytes = maxPathBytes
     self.refused = refused
+    self.excepted = excepted
     self.holdsSymlinks = holdsSymlinks
   }
 
@@ -36,7 +39,7 @@ public struct DestinationNames: Hashable, Sendable, Codable {
     case foldsNormalization = "folds_normalization"
     case maxNameBytes = "max_name_bytes"
     case maxPathBytes = "max_path_bytes"
-    case refused
+    case refused, excepted
     case holdsSymlinks = "holds_symlinks"
   }
 }
@@ -76,7 +79,12 @@ extension DestinationNames {
     lines.append(
       words.isEmpty
         ? line("refused_names", .good, "no kind of name that was tried is refused")
-        : line("refused_names", .limited, "names are refused or changed that have \(words.joined(separator: ", "))"))
+        : line("refused_names", .limited, "names are refused, changed or not listed that have \(words.joined(separator: ", "))\(exceptions)"))
     return lines
+  }
+
+  private var exceptions: String {
+    guard let excepted, !excepted.isEmpty else { return "" }
+    return "; not so \(excepted.map { displayText($0) }.joined(separator: ", "))"
   }
 }

@@ -269,6 +269,9 @@ public protocol TransportDriver: Sendable {
   /// The address for people: `sftp://user@host:22/root`, without secrets.
   var address: String { get }
 
+  /// Whether this kind of destination can hold symbolic links, whichever it is; nil where it must be asked.
+  var holdsSymlinks: Bool? { get }
+
   /// Opens a session. Cancellation of the task interrupts it.
   func connect() async throws(TransportError) -> any TransportSession
 
@@ -278,6 +281,11 @@ public protocol TransportDriver: Sendable {
 
   /// Asks the destination everything `nassync check` shows.
   func probe() async throws(TransportError) -> DestinationProbe
+}
+
+extension TransportDriver {
+  /// To be asked.
+  public var holdsSymlinks: Bool? { nil }
 }
 
 /// What `nassync check` shows of a destination.

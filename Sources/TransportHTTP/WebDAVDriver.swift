@@ -14,6 +14,9 @@ package final class WebDAVDriver: TransportDriver {
 
   package var address: String { settings.address }
 
+  /// RFC 4918 knows none.
+  package let holdsSymlinks: Bool? = false
+
   /// The folder below which everything goes.
   package var root: RemotePath { RemotePath(root: settings.root) }
 

@@ -37,7 +37,22 @@ extension WebDAVSession {
   package func beginUpload(
     _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
-    try await begin(path, offset, size: size, modified: modified)
+    if offset == 0, goesInChunks(size) { return try await beginChunks(path, UploadMark(bytes: 0), size: size, modified: modified) }
+    return try await begin(path, offset, size: size, modified: modified)
+  }
+
+  package func beginUpload(
+    _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
+  ) async throws(TransportError) -> UploadHandle {
+    if goesInChunks(size) { return try await beginChunks(path, mark, size: size, modified: modified) }
+    let handle = try await begin(path, 0, size: size, modified: modified)
+    return UploadHandle(id: handle.id, path: path, offset: 0)
+  }
+
+  /// Of a file that goes whole, no part is kept.
+  package func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? {
+    if isChunked(handle) { return try markOfChunks(handle) }
+    return UploadMark(bytes: 0)
   }
 
   private func begin(_ path: RemotePath, _ offset: UInt64, size: UInt64?, modified: Int64?) async throws(TransportError) -> UploadHandle {
@@ -59,6 +74,7 @@ extension WebDAVSession {
 
   package func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError) {
     try await http.check()
+    if isChunked(handle) { return try await writeChunks(chunk, at: offset, to: handle) }
     let upload = try find(handle)
     guard upload.position == offset else {
       throw .failure(
@@ -72,14 +88,15 @@ extension WebDAVSession {
     uploads.withLock { $0[handle.id]?.position += UInt64(chunk.count) }
   }
 
-  /// HTTP acknowledges a body as a whole: nothing is known of it before `finishUpload`.
+  /// HTTP acknowledges a body as a whole: nothing is known of it before `finishUpload`, or before the end of a chunk.
   package func flush(_ handle: UploadHandle, durable: Bool) async throws(TransportError) {
     try await http.check()
-    _ = try find(handle)
+    if isChunked(handle) { _ = try markOfChunks(handle) } else { _ = try find(handle) }
   }
 
   package func finishUpload(_ handle: UploadHandle, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError) {
     try await http.check()
+    if isChunked(handle) { return try await finishChunks(handle, modified: modified) }
     let upload = try find(handle)
     uploads.withLock { $0[handle.id] = nil }
     let answer = try await http.finish(upload.body)
@@ -87,6 +104,7 @@ extension WebDAVSession {
   }
 
   package func abandonUpload(_ handle: UploadHandle) async {
+    if isChunked(handle) { return await abandonChunks(handle) }
     guard let upload = uploads.withLock({ $0.removeValue(forKey: handle.id) }) else { return }
     await http.abandon(upload.body)
   }

@@ -13,6 +13,9 @@ struct WebDAVFindings: Hashable, Sendable {
   /// A listing shows names that begin with a dot; nginx's hides them, although they are there.
   var listsDotNames = true
 
+  /// Large files can be sent in chunks: Nextcloud's and ownCloud's way.
+  var takesChunks = false
+
   /// Of a server that could not be tried: nothing is taken for granted.
   static let unknown = WebDAVFindings()
 
@@ -60,6 +63,7 @@ extension WebDAVSession {
       guard put.isSuccess else { throw failures.failure(put, "write", file.description) }
     }
     findings.keepsTimes = try await entry(at: mine)?.modified == Self.testTime
+    findings.takesChunks = try await tryChunks(try Self.below(scratch, "chunks"))
     let moved = try await ask(
       "MOVE", first, folder: true,
       headers: [("Destination", address(of: second, folder: true)), ("Overwrite", "F"), ("Depth", "infinity")])

@@ -1,4 +1,5 @@
 import SyncModel
+import Synchronization
 import Transport
 
 extension WebDAVSession {
@@ -144,16 +145,34 @@ extension WebDAVSession {
   package func removeTree(_ path: RemotePath) async throws(TransportError) {
     forgetFolders(under: path)
     guard try await entry(at: path) != nil else { return }
-    try await removeWhatever(path)
+    try await removeWhatever(path, RemovalBudget(top: path))
   }
 
   /// Removals kept in flight by one folder.
   private static let removalsAtOnce = 64
 
+  /// How much one removal may find: a server that shows a folder in every folder must not be followed for ever.
+  private final class RemovalBudget: Sendable {
+    private static let deepest = 1_000
+    private let top: RemotePath
+    private let left = Mutex(5_000_000)
+
+    init(top: RemotePath) { self.top = top }
+
+    func allows(_ entries: Int, in folder: RemotePath) -> Bool {
+      let depth = (folder.relative?.segments.count ?? 0) - (top.relative?.segments.count ?? 0)
+      return depth < Self.deepest
+        && left.withLock { left in
+          left -= entries
+          return left >= 0
+        }
+    }
+  }
+
   /// nginx follows the links in a folder that it removes, and a listing shows them as what they lead to. Asked without the `/` of a folder it
   /// removes a link itself, and refuses a true folder (409): that one is emptied first, so that nothing is left to be followed. Other servers remove
   /// a folder either way.
-  private func removeWhatever(_ path: RemotePath) async throws(TransportError) {
+  private func removeWhatever(_ path: RemotePath, _ budget: RemovalBudget) async throws(TransportError) {
     let removed = try await ask("DELETE", path, folder: false, headers: [("Depth", "infinity")], patience: 10)
     guard removed.status == 409 else { return try checkRemoval(removed, path) }
     let entries: [RemoteEntry]
@@ -161,6 +180,7 @@ extension WebDAVSession {
       if case .notFound = error { return }
       throw error
     }
+    guard budget.allows(entries.count, in: path) else { throw failures.violated("folders in folders without end below \(path)") }
     var start = 0
     while start < entries.count {
       let some = entries[start..<min(start + Self.removalsAtOnce, entries.count)]
@@ -169,7 +189,7 @@ extension WebDAVSession {
         for entry in some {
           let child = path.appending(entry.name)
           group.addTask {
-            do throws(TransportError) { try await self.removeWhatever(child) } catch { return error }
+            do throws(TransportError) { try await self.removeWhatever(child, budget) } catch { return error }
             return nil
           }
         }

@@ -8,6 +8,7 @@ struct WebDAVProbe {
   private var lines: [DestinationProbe.Line] = []
   private var failure: SyncFailure?
   private var freeSpace: UInt64?
+  private var names: DestinationNames?
 
   init(settings: WebDAVSettings, session: WebDAVSession) {
     self.settings = settings
@@ -33,7 +34,13 @@ struct WebDAVProbe {
           "listing", .limited,
           "listings hide names that begin with a dot: the metadata folder is asked for by its name, runs with other such names are refused")
       }
-      say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      if session.findings.takesChunks {
+        say(
+          "resume", .good,
+          "files of more than \(settings.chunkSize >> 20) MiB are sent in chunks; one that was cut off goes on with the chunk that was missing")
+      } else {
+        say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
+      }
       if session.capabilities.keepsTimes {
         say("times", .good, "files keep their modification times; those of folders are the NAS's own")
       } else {
@@ -41,11 +48,14 @@ struct WebDAVProbe {
       }
       say("symlinks", .limited, "WebDAV knows no symbolic links")
       say("fsync", .limited, "the NAS does not say when a file is on its disk")
+      try await askNames(RemotePath(root: settings.root))
       try await askSpace(RemotePath(root: settings.root))
-      say("evidence", .limited, "files are read back and hashed here (readback)")
+      say(
+        "evidence", .limited,
+        "files are read back and hashed here (readback): a WebDAV server has no checksum of what it stored, only of what it was sent")
     }
     return DestinationProbe(
-      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, lines: lines, failure: failure)
+      capabilities: session.capabilities, evidence: .readback, freeSpace: freeSpace, names: names, lines: lines, failure: failure)
   }
 
   private mutating func askRoot(_ root: RemotePath, _ user: String) async throws(TransportError) -> Bool {
@@ -73,6 +83,17 @@ struct WebDAVProbe {
       failure = refusal
       say("publish", .bad, "\(refusal.message). \(refusal.hint)")
     case nil: say("publish", .limited, "whether the server refuses to overwrite could not be tried")
+    }
+  }
+
+  /// What cannot be found out is a limitation: the gate is careful then.
+  private mutating func askNames(_ root: RemotePath) async throws(TransportError) {
+    do {
+      names = try await session.examineNames(in: root)
+      lines += names?.lines ?? []
+    } catch {
+      if error.sessionLost { throw error }
+      say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }
 

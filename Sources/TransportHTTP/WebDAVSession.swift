@@ -7,7 +7,7 @@ import Transport
 /// thread.
 ///
 /// What WebDAV cannot do is said by the capabilities: a file that was cut off is sent whole (a partial PUT is refused by some servers and
-/// silently misunderstood by others), nothing is forced to the NAS's disk, there are no symbolic links and no permission bits.
+/// silently misunderstood by others; Nextcloud takes chunks), nothing is forced to the NAS's disk, there are no symbolic links and no permission bits.
 package final class WebDAVSession: TransportSession {
   /// A file being sent.
   struct Upload: Sendable {
@@ -26,6 +26,8 @@ package final class WebDAVSession: TransportSession {
   /// Folders being made now, and who waits for each: two requests for one folder at once are refused by some servers.
   let making = Mutex<[RemotePath: [CheckedContinuation<Void, Never>]]>([:])
   let uploads = Mutex<[UInt64: Upload]>([:])
+  /// Files that go in chunks, and how many there were.
+  let chunked = Mutex<(count: UInt64, uploads: [UInt64: ChunkedUpload])>((0, [:]))
 
   /// Takes over a client that is open.
   init(settings: WebDAVSettings, http: HTTPClient, server: String, findings: WebDAVFindings, reportsFreeSpace: Bool) {
@@ -33,7 +35,7 @@ package final class WebDAVSession: TransportSession {
     self.http = http
     self.findings = findings
     capabilities = TransportCapabilities(
-      server: server, atomicPublish: findings.refusesToOverwrite != false, atomicReplace: true, resumesFiles: false, durableFlush: false,
+      server: server, atomicPublish: findings.refusesToOverwrite != false, atomicReplace: true, resumesFiles: findings.takesChunks, durableFlush: false,
       reportsFreeSpace: reportsFreeSpace, symlinks: false, keepsTimes: findings.keepsTimes, keepsModes: false,
       preferredWriteSize: 256 * 1024)
   }

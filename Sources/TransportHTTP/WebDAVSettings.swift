@@ -11,11 +11,15 @@ package struct WebDAVSettings: Sendable {
   /// The runs' metadata folder: asked for by its name where the server hides names that begin with a dot.
   package var metadataFolder: RelativePath
 
+  /// Files of more bytes go in chunks of so many, where the server takes chunks.
+  package var chunkSize: UInt64
+
   /// - Parameter root: With or without a trailing `/`.
   package init(
-    http: HTTPSettings, root: String, metadataFolder: RelativePath = .defaultMetadataFolder, listingLimit: Int = 300_000
+    http: HTTPSettings, root: String, metadataFolder: RelativePath = .defaultMetadataFolder, listingLimit: Int = 300_000, chunkSize: UInt64 = 32 << 20
   ) {
     self.metadataFolder = metadataFolder
+    self.chunkSize = chunkSize
     self.http = http
     self.root = root
     self.listingLimit = listingLimit

@@ -1,5 +1,6 @@
 import Digests
 import SyncModel
+import Synchronization
 import Transport
 
 /// Compares what the NAS holds with what was sent, both ways, by SHA-256.
@@ -36,6 +37,7 @@ package struct RemoteVerifier: Sendable {
   ) async throws(TransportError) -> VerificationOutcome {
     var mismatches = extras.map { Mismatch(path: $0, problem: .extra) }
     var files: [(path: RelativePath, remote: RemotePath, digest: ContentDigest)] = []
+    var sizes: [RemotePath: UInt64] = [:]
     for entry in expected {
       guard let (remote, found) = place(entry.path) else {
         mismatches.append(Mismatch(path: entry.path, problem: .missing))
@@ -53,6 +55,7 @@ package struct RemoteVerifier: Sendable {
       case .file(let digest):
         if found.kind == .file {
           files.append((entry.path, remote, digest))
+          sizes[remote] = entry.size ?? found.size
         } else {
           mismatches.append(wrongKind(entry.path, found, wanted: "a file"))
         }
@@ -60,7 +63,7 @@ package struct RemoteVerifier: Sendable {
     }
     var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
     proofs.reserveCapacity(files.count)
-    let digests = try await remoteDigests(files.map(\.remote), progress: progress)
+    let digests = try await remoteDigests(files.map(\.remote), sizes: sizes, progress: progress)
     for file in files {
       switch digests[file.remote] {
       case .digest(let digest, let evidence)?:
@@ -91,8 +94,9 @@ package struct RemoteVerifier: Sendable {
   }
 
   /// The digests of files: by the far side where it can, the rest by reading back.
+  /// - Parameter sizes: Bytes that a file may give at most when it is read back; where it is not said, what the NAS says it has.
   package func remoteDigests(
-    _ paths: [RemotePath], progress: @escaping @Sendable (Int) -> Void = { _ in }
+    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:], progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
     var result: [RemotePath: RemoteDigest] = [:]
@@ -113,12 +117,12 @@ package struct RemoteVerifier: Sendable {
       }
     }
     let done = result.count
-    for (path, digest) in try await readBack(rest, progress: { progress(done + $0) }) { result[path] = digest }
+    for (path, digest) in try await readBack(rest, sizes, progress: { progress(done + $0) }) { result[path] = digest }
     return result
   }
 
   private func readBack(
-    _ paths: [RemotePath], progress: @escaping @Sendable (Int) -> Void
+    _ paths: [RemotePath], _ sizes: [RemotePath: UInt64], progress: @escaping @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
     let session = session
@@ -131,7 +135,7 @@ package struct RemoteVerifier: Sendable {
         while index < min(24, paths.count) {
           let path = paths[index]
           index += 1
-          group.addTask { (path, try await Self.readBack(path, session: session, pace: pace)) }
+          group.addTask { (path, try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)) }
         }
         while let (path, digest) = try await group.next() {
           result[path] = digest
@@ -139,7 +143,7 @@ package struct RemoteVerifier: Sendable {
           if index < paths.count {
             let path = paths[index]
             index += 1
-            group.addTask { (path, try await Self.readBack(path, session: session, pace: pace)) }
+            group.addTask { (path, try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)) }
           }
         }
         return result
@@ -147,16 +151,35 @@ package struct RemoteVerifier: Sendable {
     } catch { throw TransportError.wrapping(error) }
   }
 
+  /// Bytes that are read without asking how many there are.
+  private static let unasked: UInt64 = 1 << 20
+
   private static func readBack(
-    _ path: RemotePath, session: any TransportSession, pace: Pace?
+    _ path: RemotePath, limit: UInt64?, session: any TransportSession, pace: Pace?
   ) async throws(TransportError) -> RemoteDigest {
     let accumulator = DigestAccumulator()
+    let bound = Mutex(limit)
+    // A server may send for ever: what is longer than it may be is no copy.
+    let tooLong = Mutex<UInt64?>(nil)
     do {
       try await session.download(path, from: 0) { (chunk) async throws(SyncFailure) in
         try await pace?(chunk.count)
-        await accumulator.add(chunk)
+        let count = await accumulator.add(chunk)
+        guard count > unasked else { return }
+        let most: UInt64
+        if let known = bound.withLock({ $0 }) {
+          most = known
+        } else {
+          do throws(TransportError) { most = try await session.entry(at: path)?.size ?? 0 } catch { throw error.failure }
+          bound.withLock { $0 = most }
+        }
+        if count > most {
+          tooLong.withLock { $0 = most }
+          throw SyncFailure(.protocol, "\(path) gives more than its \(most) bytes", hint: "Look at the file on the NAS.")
+        }
       }
     } catch {
+      if let most = tooLong.withLock({ $0 }) { return .unreadable("it gives more than its \(most) bytes") }
       switch error {
       case .notFound: return .missing
       case .failure(let failure, sessionLost: false) where failure.kind == .permission: return .unreadable(failure.message)
@@ -181,9 +204,12 @@ package actor DigestAccumulator {
 
   package init() {}
 
-  package func add(_ chunk: [UInt8]) {
+  /// - Returns: Bytes so far.
+  @discardableResult
+  package func add(_ chunk: [UInt8]) -> UInt64 {
     count += UInt64(chunk.count)
     hasher?.update(chunk)
+    return count
   }
 
   /// The digest; the accumulator is used up.

@@ -11,10 +11,13 @@ package struct ExpectedEntry: Hashable, Sendable {
   /// Relative to the run.
   package let path: RelativePath
   package let content: Content
+  /// Bytes of a file, where that is known: no more are read back.
+  package let size: UInt64?
 
-  package init(path: RelativePath, content: Content) {
+  package init(path: RelativePath, content: Content, size: UInt64? = nil) {
     self.path = path
     self.content = content
+    self.size = size
   }
 }
 

@@ -111,10 +111,21 @@ import Testing
     try run.write("deep/\(good)/f")
     #expect(try run.findings(.illegalFilesystemCharacter).filter { $0.path == "deep/\(bad)" } == [])
     run.context.limits.refused = [trait]
-    let findings = try run.findings(.illegalFilesystemCharacter).filter { $0.detail.contains("this destination refuses or changes") }
+    let findings = try run.findings(.illegalFilesystemCharacter).filter { $0.detail.contains("which this destination refuses") }
     // Bytes: String equality takes NFC and NFD for one.
     #expect(findings.compactMap(\.path).map { Array($0.utf8) } == [Array("deep/\(bad)".utf8)])
     #expect(findings.allSatisfy { $0.tier == .hard && $0.detail.contains("\(trait)") && $0.hint.contains("nassync check") })
+  }
+
+  /// A server that hides dot names is asked for the metadata folder by its name: only the others are stopped.
+  @Test func whatTheDestinationHoldsAllTheSame() throws {
+    var run = try GateFixture()
+    try run.write(".hidden/f")
+    try run.write("a/.exlab-wizard")
+    run.context.limits.refused = [.leadingDot]
+    #expect(try run.findings(.illegalFilesystemCharacter).count == 3)
+    run.context.limits.excepted = [".exlab-wizard"]
+    #expect(try run.findings(.illegalFilesystemCharacter).map(\.path) == [".hidden"])
   }
 
   @Test func whatIsIllegalEverywhereStaysSo() throws {

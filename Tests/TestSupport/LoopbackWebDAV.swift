@@ -10,8 +10,8 @@ public actor LoopbackWebDAV: StoppableServer {
   /// The makes, which differ in what they do where the standard leaves room, and elsewhere.
   public enum Make: String, Sendable, CaseIterable { case apache, nginx, rclone }
 
-  /// How it wants its users to log in; Digest is Apache's alone.
-  public enum Login: String, Sendable { case basic, digest }
+  /// How it wants its users to log in; Digest is Apache's alone, bearer tokens nginx's.
+  public enum Login: String, Sendable { case basic, digest, bearer }
 
   /// As asked for.
   public nonisolated let make: Make
@@ -29,6 +29,10 @@ public actor LoopbackWebDAV: StoppableServer {
   public nonisolated let user = "labuser"
   /// With a character that a careless header or URL would trip over.
   public nonisolated let password = "p4ss:w@rd ü"
+  /// What a bearer log-in wants.
+  public nonisolated let token = "lab-T0ken.with~all+of/its==signs"
+  /// A file with the token, mode 0600.
+  public nonisolated var tokenFile: String { "\(folder.path)/token" }
   /// The folder on this machine's disk behind `rootPath`. Exists, empty.
   public nonisolated let rootFolder: String
   /// Where the folder is on the server.
@@ -90,6 +94,7 @@ public actor LoopbackWebDAV: StoppableServer {
       guard chmod(path, 0o777) == 0 else { throw TemporaryFolder.Failure("chmod \(path)") }
     }
     try folder.write(password + "\n", to: "password", mode: 0o600)
+    try folder.write(token + "\n", to: "token", mode: 0o600)
     let digest = try await openssl(["dgst", "-sha1", "-binary"], input: Array(password.utf8))
     try folder.write("\(user):{SHA}\(Data(digest).base64EncodedString())\n", to: "users", mode: 0o644)
     let realm = try await openssl(["dgst", "-md5", "-binary"], input: Array("\(user):lab:\(password)".utf8))
@@ -149,6 +154,7 @@ public actor LoopbackWebDAV: StoppableServer {
     switch login {
     case .basic: lines += ["AuthType Basic", "AuthUserFile \(base)/users"]
     case .digest: lines += ["AuthType Digest", "AuthUserFile \(base)/digest-users"]
+    case .bearer: break
     }
     return (lines + extra + ["</Directory>", ""]).joined(separator: "\n")
   }
@@ -159,6 +165,10 @@ public actor LoopbackWebDAV: StoppableServer {
       tls
       ? "listen 127.0.0.1:\(port) ssl; ssl_certificate \(base)/server.pem; ssl_certificate_key \(base)/server.key;"
       : "listen 127.0.0.1:\(port);"
+    let guarding =
+      login == .bearer
+      ? "if ($http_authorization != \"Bearer \(token)\") { return 401; } if (-f \(base)/token-ended) { return 401; }"
+      : "auth_basic lab; auth_basic_user_file \(base)/users;"
     return """
       load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
       daemon off; \(geteuid() == 0 ? "user root;" : "") worker_processes 1; pid \(base)/run/pid; error_log \(base)/error.log;
@@ -168,7 +178,7 @@ public actor LoopbackWebDAV: StoppableServer {
        dav_ext_lock_zone zone=dl:1m; client_max_body_size 0; keepalive_requests 1000000;
        server { \(listen)
        location / { root \(base)/srv; dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK; dav_ext_lock zone=dl;
-        create_full_put_path off; auth_basic lab; auth_basic_user_file \(base)/users;
+        create_full_put_path off; \(guarding)
         \(extra.joined(separator: "\n"))
        } } }
       """
@@ -218,6 +228,12 @@ public actor LoopbackWebDAV: StoppableServer {
 
   /// Freezes the server: connections stay open and nothing answers. Returns once every thread of it stands still.
   public func pause() async throws { try await process?.pause() }
+
+  /// From the next request on the token is accepted no more, or again.
+  public nonisolated func setTokenEnded(_ ended: Bool) throws {
+    guard ended else { return try FileManager.default.removeItem(atPath: "\(folder.path)/token-ended") }
+    try folder.write("", to: "token-ended", mode: 0o644)
+  }
 
   /// Thaws what `pause` froze.
   public func resume() { process?.resume() }

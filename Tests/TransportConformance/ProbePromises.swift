@@ -17,12 +17,10 @@ import TransportSFTP
       #expect(probe.capabilities.atomicPublish == probe.capabilities.renames)
       #expect((probe.freeSpace != nil) == probe.capabilities.reportsFreeSpace)
       #expect(try await running.eyes.names(in: "").isEmpty)
-      // Over WebDAV names are not asked about; the gate then goes by its careful defaults.
-      #expect((probe.names == nil) == subject.name.hasPrefix("WebDAV"))
-      guard let names = probe.names else { return }
-      #expect(names.foldsCase == false && names.foldsNormalization == false && names.maxNameBytes == 255 && names.refused == [])
-      // PATH_MAX is 4096 with the final NUL, on this machine and so behind its servers; a chroot's own path counts, too.
-      #expect((3900...4094).contains(try #require(names.maxPathBytes)))
+      let names = try #require(probe.names)
+      #expect(names.foldsCase == false && names.foldsNormalization == false && names.maxNameBytes == 255)
+      #expect(names.refused == subject.refusedNames && names.holdsSymlinks == probe.capabilities.symlinks)
+      #expect(subject.longestPath.contains(try #require(names.maxPathBytes)))
       #expect(names.lines.allSatisfy(probe.lines.contains))
     }
   }

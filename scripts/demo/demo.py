@@ -18,7 +18,7 @@ import instruments
 import screen
 from nas import CannotStart, PrivateNAS
 from store import PrivateStore
-from webdav import PrivateWebDAV
+from webdav_nas import PrivateWebDAV
 from workstation import Failed, Workstation, hard_findings
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

@@ -88,7 +88,7 @@ class PrivateStore(PrivateServer):
         self._bucket().flip(self._key(name))
         return (
             f"byte {size // 2} of {name} is now wrong: somebody else has stored it so. (A bit that rots on its disk the store notices "
-            "by itself, and withdraws the object.)"
+            "once it is read, and withdraws the object.)"
         )
 
     def look(self):

@@ -54,10 +54,9 @@ def configure(folder, nas):
     os.makedirs(os.path.join(folder, "equipment"))
     with open(os.path.join(folder, "nassync.yaml"), "w") as file:
         file.write("state_dir: ./state\nequipment_dir: ./equipment\n")
+    transport = {key: value for key, value in nas.transport.items() if key != "connections"}
     with open(os.path.join(folder, "equipment", "SCOPE_01.yaml"), "w") as file:
-        json.dump({"id": "SCOPE_01", "local_root": os.path.join(folder, "lab"), "transport": {
-            "type": "sftp", "host": nas.host, "port": nas.port, "user": nas.user, "key_file": str(nas.user_key),
-            "known_hosts": str(nas.known_hosts), "remote_root": str(nas.folder)}}, file)
+        json.dump({"id": "SCOPE_01", "local_root": os.path.join(folder, "lab"), "transport": transport}, file)
     return os.path.join(folder, "nassync.yaml")
 
 

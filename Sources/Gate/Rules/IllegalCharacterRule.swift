@@ -14,21 +14,21 @@ struct IllegalCharacterRule: GateRule {
   }()
 
   func check(_ subject: GateSubject, into report: inout FindingReport) {
-    let refused = subject.context.limits.refused
+    let limits = subject.context.limits
     for name in subject.names {
       if let what = Self.problem(name.bytes) {
-        let alsoThere = refused.contains { $0.applies(to: name.bytes) }
+        let alsoThere = limits.refusal(of: name.bytes) != nil
         report.add(
           Finding(
             .illegalFilesystemCharacter, .hard, path: name.findingPath, detail: "\(place(of: name)) \(quotation(name.bytes)) \(what)",
             hint: alsoThere
               ? "Rename it without that; this destination does not hold such a name, so an override would not help."
               : "Rename it without that; many NAS and every Windows computer refuse such a name."))
-      } else if let trait = refused.first(where: { !Self.hasOwnRule($0) && $0.applies(to: name.bytes) }) {
+      } else if let trait = limits.refusal(of: name.bytes, apartFrom: Self.hasOwnRule) {
         report.add(
           Finding(
             .illegalFilesystemCharacter, .hard, path: name.findingPath,
-            detail: "\(place(of: name)) \(quotation(name.bytes)) has \(trait), which this destination refuses or changes",
+            detail: "\(place(of: name)) \(quotation(name.bytes)) has \(trait), which this destination refuses, changes or does not list",
             hint: "Rename it without that. `nassync check` shows what names the destination holds; an override would not help."))
       }
     }

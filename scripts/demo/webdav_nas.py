@@ -14,6 +14,7 @@ _MODULES = pathlib.Path("/usr/lib/apache2/modules")
 class PrivateWebDAV(FolderNAS):
     """A running Apache with mod_dav. The runs go to `folder`, which is `/lab` on it."""
 
+    program = "/usr/sbin/apache2"
     sending = "Each run goes to a hidden folder on the NAS, is read back and compared, and appears under its name in one step."
 
     def __init__(self, base, tls=True):
@@ -49,19 +50,22 @@ class PrivateWebDAV(FolderNAS):
         (self.keys / "users").write_text(f"{self.user}:{run(['openssl', 'passwd', '-apr1', '-stdin'], input=password).strip()}\n")
         if self.tls:
             self._make_certificates()
-        if not pathlib.Path("/usr/sbin/apache2").exists():
-            raise CannotStart("there is no apache2 on this machine; scripts/install-dependencies installs it")
+        if not pathlib.Path(self.program).exists():
+            raise CannotStart(f"there is no {self.program} on this machine; scripts/install-dependencies installs it")
         for _ in range(5):
             self.port = free_port()
             (self.keys / "httpd.conf").write_text(self._configuration())
             with open(self.log, "ab") as log:
-                self.launch([*self._account(), "/usr/sbin/apache2", "-f", str(self.keys / "httpd.conf"), "-DFOREGROUND"], stdout=log, stderr=log)
+                self.launch(self._command(), stdout=log, stderr=log)
             if self._wait_until_it_answers():
                 return
             # Another program may have taken the port between the look and the start.
             reason = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["no answer"]
             self.stop()
-        raise CannotStart(f"apache2 did not start: {reason[0]}")
+        raise CannotStart(f"{self.program} did not start: {reason[0]}")
+
+    def _command(self):
+        return [*self._account(), self.program, "-f", str(self.keys / "httpd.conf"), "-DFOREGROUND"]
 
     @staticmethod
     def _account():
@@ -125,3 +129,33 @@ Require valid-user
             except OSError:
                 time.sleep(0.05)
         return False
+
+
+class PrivateNginx(PrivateWebDAV):
+    """The same with nginx and its dav modules, over plain HTTP: for measurements."""
+
+    program = "/usr/sbin/nginx"
+
+    def __init__(self, base):
+        super().__init__(base, tls=False)
+
+    def _command(self):
+        return [self.program, "-c", str(self.keys / "httpd.conf"), "-e", str(self.log)]
+
+    def _configuration(self):
+        scratch = self.folder.parent / "run"
+        temporary = "".join(f"{kind}_temp_path {scratch}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        return f"""load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+daemon off; {"user root;" if os.geteuid() == 0 else ""} worker_processes 1; pid {scratch}/pid; error_log {self.log};
+events {{ worker_connections 512; }}
+http {{
+  access_log off; {temporary} client_max_body_size 0; keepalive_requests 1000000; dav_ext_lock_zone zone=locks:1m;
+  server {{
+    listen {self.host}:{self.port};
+    location / {{
+      root {self.folder.parent}; dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK;
+      dav_ext_lock zone=locks; create_full_put_path off; auth_basic lab; auth_basic_user_file {self.keys}/users;
+    }}
+  }}
+}}
+"""

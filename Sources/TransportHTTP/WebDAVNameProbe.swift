@@ -1,0 +1,111 @@
+import SyncModel
+import Transport
+
+/// Names tried over WebDAV: a `PUT` of nothing for each, and one listing of them all.
+struct WebDAVNameProbeFolder: NameProbeFolder {
+  let session: WebDAVSession
+  let folder: RemotePath
+  let encodesPaths = true
+  /// Requests handed to the client at once; it sends as many as it has connections.
+  private static let atOnce = 32
+
+  private func target(_ path: [UInt8], folder: Bool) -> String {
+    PercentEncoding.path(path.first == UInt8(ascii: "/") ? path : [UInt8(ascii: "/")] + path) + (folder ? "/" : "")
+  }
+
+  private func target(_ name: [UInt8]) -> String { target(folder.bytes + [UInt8(ascii: "/")] + name, folder: false) }
+
+  /// Statuses of many requests, in their order.
+  /// - Throws: Only what ends the session; a request that fails otherwise has the status 0.
+  private func statuses(_ requests: [HTTPRequest]) async throws(TransportError) -> [Int] {
+    var statuses: [Int] = []
+    while statuses.count < requests.count {
+      let some = requests[statuses.count..<min(statuses.count + Self.atOnce, requests.count)]
+      let answers = await withTaskGroup(of: (Int, Result<Int, TransportError>).self) { group in
+        for (number, request) in some.enumerated() {
+          group.addTask {
+            do throws(TransportError) {
+              return (number, .success(try await session.http.perform(request).status))
+            } catch { return (number, .failure(error)) }
+          }
+        }
+        return await group.reduce(into: [Result<Int, TransportError>](repeating: .success(0), count: some.count)) { $0[$1.0] = $1.1 }
+      }
+      for answer in answers {
+        switch answer {
+        case .success(let status): statuses.append(status)
+        case .failure(let error) where error.sessionLost: throw error
+        case .failure: statuses.append(0)
+        }
+      }
+    }
+    return statuses
+  }
+
+  func makeFiles(_ names: [[UInt8]], plain: Set<[UInt8]>) async throws(TransportError) {
+    let needed = names.filter(plain.contains)
+    for name in needed {
+      let answer = try await session.http.perform(HTTPRequest("PUT", target(name), body: .bytes([])))
+      guard answer.isSuccess else { throw session.failures.failure(answer, "make files in", folder.description) }
+    }
+    _ = try await statuses(names.filter { !plain.contains($0) }.map { HTTPRequest("PUT", target($0), body: .bytes([])) })
+  }
+
+  func answers(to name: [UInt8]) async throws(TransportError) -> Bool? {
+    switch try await statuses([HTTPRequest("PROPFIND", target(name), headers: [("Depth", "0")])]).first {
+    case 207?: true
+    case 404?, 410?: false
+    default: nil
+    }
+  }
+
+  func listing() async throws(TransportError) -> Set<[UInt8]>? {
+    do throws(TransportError) { return Set(try await session.list(folder).map(\.name.bytes)) } catch {
+      if !error.sessionLost, error.failure.kind == .protocol { return nil }
+      throw error
+    }
+  }
+
+  func removeFiles(_ names: [[UInt8]]) async throws(TransportError) {
+    _ = try await statuses(names.map { HTTPRequest("DELETE", target($0)) })
+  }
+
+  /// A `MKCOL` with the header that a renaming has, too: the address must fit into both.
+  private func making(_ path: [UInt8]) -> HTTPRequest {
+    let target = target(path, folder: true)
+    return HTTPRequest("MKCOL", target, headers: [("Destination", session.settings.http.origin.text + target)])
+  }
+
+  func makeChain(_ chain: [[UInt8]]) async throws(TransportError) -> Int {
+    for (number, path) in chain.enumerated() {
+      guard try await statuses([making(path)]) == [201] else { return number }
+    }
+    return chain.count
+  }
+
+  func makeFolders(_ paths: [[UInt8]]) async throws(TransportError) -> [Bool] {
+    try await statuses(paths.map(making)).map { $0 == 201 }
+  }
+
+  func removeFolders(_ paths: [[UInt8]]) async throws(TransportError) {
+    // A folder goes with all that is in it.
+    let all = Set(paths)
+    let outermost = paths.filter { path in !all.contains(Array(path[..<(path.lastIndex(of: UInt8(ascii: "/")) ?? 0)])) }
+    _ = try await statuses(outermost.map { HTTPRequest("DELETE", target($0, folder: true), headers: [("Depth", "infinity")], patience: 10) })
+  }
+
+  func takesLink(to name: [UInt8]) async throws(TransportError) -> Bool { false }
+}
+
+extension WebDAVSession {
+  package func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames? {
+    var names = try await NameProbe.run(below: root, session: self) { WebDAVNameProbeFolder(session: self, folder: $0) }
+    // WebDAV has none, whatever else could be found out.
+    names.holdsSymlinks = false
+    if !findings.listsDotNames {
+      if !names.refused.contains(.leadingDot) { names.refused.append(.leadingDot) }
+      names.excepted = settings.metadataFolder.string.map { [$0] }
+    }
+    return names
+  }
+}
