@@ -23,7 +23,7 @@ package struct MultistatusMalformed: Error, Hashable, Sendable {
 /// Reads a `multistatus` document piece by piece, over libxml2's push parser: no tree is built, nothing is fetched, no entity but XML's own
 /// five is known, and a document type ends the reading at once.
 ///
-/// Bounded: depth, number of resources, and bytes of text. Belongs to whoever made it; not for several threads.
+/// Bounded: depth, number of resources, bytes of text, and bytes that say nothing: a document goes on only while resources come. Belongs to whoever made it; not for several threads.
 package final class MultistatusParser {
   /// Where the reader stands: names of the elements that matter, from the outside.
   private enum Element {
@@ -33,6 +33,15 @@ package final class MultistatusParser {
   private static let depthLimit = 64
   /// Bytes of one text: an address of a name of 255 bytes under deep folders, each byte as `%XX`.
   private static let textLimit = 64 * 1024
+
+  /// Bytes of one tag, comment or other thing that is passed over, roughly.
+  private static let silenceLimit = 256 * 1024
+  /// Bytes from the end of one resource to the end of the next, with what is passed over.
+  private static let resourceLimit = 1 << 20
+  /// Bytes of a resource on average, where a document has many.
+  private static let averageLimit = 1024
+  /// What is handed to libxml2 at once.
+  private static let pieceSize = 64 * 1024
 
   private let entryLimit: Int
   private let byteLimit: Int
@@ -45,6 +54,10 @@ package final class MultistatusParser {
   private var sawRoot = false
   private var bytes = 0
   private var failure: String?
+  private var events = 0
+  private var silence = 0
+  private var sinceEntry = 0
+  private var total = 0
   /// What was read so far.
   package private(set) var entries: [MultistatusEntry] = []
 
@@ -88,12 +101,19 @@ package final class MultistatusParser {
   /// The next bytes of the document.
   package func feed(_ chunk: [UInt8]) throws(MultistatusMalformed) {
     var start = 0
-    // libxml2 counts in Int32.
     while start < chunk.count {
-      let count = min(chunk.count - start, 1 << 20)
+      let count = min(chunk.count - start, Self.pieceSize)
+      let (before, found) = (events, entries.count)
       chunk[start..<start + count].withUnsafeBytes { push($0, ends: false) }
       start += count
       try check()
+      silence = events == before ? silence + count : 0
+      sinceEntry = entries.count == found ? sinceEntry + count : 0
+      total += count
+      guard silence <= Self.silenceLimit, sinceEntry <= Self.resourceLimit, total <= Self.resourceLimit + entryLimit * Self.averageLimit else {
+        fail("\(total) bytes and \(entries.count) entries in them")
+        return try check()
+      }
     }
   }
 
@@ -127,6 +147,7 @@ package final class MultistatusParser {
 
   private func begin(_ name: UnsafePointer<xmlChar>?, _ namespace: UnsafePointer<xmlChar>?) {
     guard failure == nil else { return }
+    events += 1
     guard path.count < Self.depthLimit else { return fail("more than \(Self.depthLimit) levels") }
     let element = element(name, namespace)
     if path.isEmpty {
@@ -171,6 +192,7 @@ package final class MultistatusParser {
   }
 
   private func end() {
+    events += 1
     guard failure == nil, let element = path.popLast() else { return }
     switch element {
     case .href:
