@@ -405,7 +405,10 @@ package actor HTTPClient {
     if code == CURLE_OK || exchange.truncated {
       if exchange.status == 417 { expects = false }
       let response = exchange.response
-      if let encoding = response.header("Content-Encoding"), encoding.lowercased() != "identity", response.isSuccess,
+      if !exchange.headersComplete {
+        // libcurl takes a connection that ends in the header lines for the end of the answer.
+        result = .failure(failures.violated("half of an answer's header lines"))
+      } else if let encoding = response.header("Content-Encoding"), encoding.lowercased() != "identity", response.isSuccess,
         exchange.request.method != "HEAD"
       {
         result = .failure(failures.violated("a body in the encoding \(displayText(of: encoding.utf8.prefix(40))), which was not asked for"))

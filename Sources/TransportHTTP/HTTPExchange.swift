@@ -39,7 +39,8 @@ final class HTTPExchange {
   private(set) var status = 0
   private var headers: [(name: String, value: String)] = []
   private var headerBytes = 0
-  private var headersComplete = false
+  /// The empty line after the header lines of the answer has come.
+  private(set) var headersComplete = false
   private var body: [UInt8] = []
   private var inbox: [[UInt8]] = []
   private var inboxBytes = 0

@@ -19,13 +19,22 @@ package struct MultistatusMalformed: Error, Hashable, Sendable {
   package let reason: String
 }
 
-/// Reads a `multistatus` document piece by piece, over an `XMLPushReader`. Bounded: number of resources, and bytes of their addresses.
-/// Belongs to whoever made it; not for several threads.
+/// Reads a `multistatus` document piece by piece, over an `XMLPushReader`.
+///
+/// Bounded: number of resources, bytes of their addresses, and bytes that say nothing: a document goes on only while resources come. Belongs
+/// to whoever made it; not for several threads.
 package final class MultistatusParser: XMLPushReader.Listener {
   /// Where the reader stands: names of the elements that matter, from the outside.
   private enum Element {
     case multistatus, response, href, propstat, prop, status, resourceType, collection, contentLength, lastModified, quota, other
   }
+
+  /// Bytes from the end of one resource to the end of the next, with what is passed over.
+  private static let resourceLimit = 1 << 20
+  /// Bytes of a resource on average, where a document has many.
+  private static let averageLimit = 1024
+  /// What is read at once, so that the bounds are looked at in between.
+  private static let pieceSize = 64 * 1024
 
   private let entryLimit: Int
   private let byteLimit: Int
@@ -36,6 +45,8 @@ package final class MultistatusParser: XMLPushReader.Listener {
   private var group = MultistatusEntry()
   private var groupStatus: Int?
   private var bytes = 0
+  private var sinceEntry = 0
+  private var total = 0
   /// What was read so far.
   package private(set) var entries: [MultistatusEntry] = []
 
@@ -49,8 +60,19 @@ package final class MultistatusParser: XMLPushReader.Listener {
 
   /// The next bytes of the document.
   package func feed(_ chunk: [UInt8]) throws(MultistatusMalformed) {
-    reader.feed(chunk)
-    try check()
+    var start = 0
+    while start < chunk.count {
+      let count = min(chunk.count - start, Self.pieceSize)
+      let found = entries.count
+      reader.feed(chunk[start..<start + count])
+      start += count
+      try check()
+      sinceEntry = entries.count == found ? sinceEntry + count : 0
+      total += count
+      guard sinceEntry <= Self.resourceLimit, total <= Self.resourceLimit + entryLimit * Self.averageLimit else {
+        throw MultistatusMalformed(reason: "an answer with \(total) bytes and \(entries.count) entries in them")
+      }
+    }
   }
 
   /// The end of the document.

@@ -3,7 +3,7 @@ import CLibXML2
 /// Reads XML piece by piece over libxml2's push parser: no tree is built, nothing is fetched, no entity but XML's own five is known, and a
 /// document type ends the reading at once.
 ///
-/// Bounded: depth and bytes of one text; whoever listens bounds the rest. Belongs to whoever made it; not for several threads.
+/// Bounded: depth, bytes of one text, and bytes without any element; whoever listens bounds the rest. Belongs to whoever made it; not for several threads.
 final class XMLPushReader {
   /// What a document is told to.
   protocol Listener: AnyObject {
@@ -21,11 +21,18 @@ final class XMLPushReader {
   /// Bytes of one text: an address of a name of 255 bytes under deep folders, each byte as `%XX`.
   private static let textLimit = 64 * 1024
 
+  /// Bytes of one tag, comment or other thing that is passed over, roughly: libxml2 keeps such a thing until it ends.
+  private static let silenceLimit = 256 * 1024
+  /// What is handed to libxml2 at once.
+  private static let pieceSize = 64 * 1024
+
   private weak var listener: (any Listener)?
   private var context: xmlParserCtxtPtr?
   private var depth = 0
   private var text: [UInt8] = []
   private var sawRoot = false
+  private var events = 0
+  private var silence = 0
   /// What is wrong with the document.
   private(set) var failure: String?
 
@@ -61,13 +68,17 @@ final class XMLPushReader {
   }
 
   /// The next bytes of the document. `failure` says whether they are understood.
-  func feed(_ chunk: [UInt8]) {
-    var start = 0
-    // libxml2 counts in Int32.
-    while start < chunk.count, failure == nil {
-      let count = min(chunk.count - start, 1 << 20)
-      chunk[start..<start + count].withUnsafeBytes { push($0, ends: false) }
-      start += count
+  func feed(_ chunk: some RandomAccessCollection<UInt8>) {
+    var rest = chunk[...]
+    while !rest.isEmpty, failure == nil {
+      let piece = rest.prefix(Self.pieceSize)
+      let before = events
+      if piece.withContiguousStorageIfAvailable({ push(UnsafeRawBufferPointer($0), ends: false) }) == nil {
+        Array(piece).withUnsafeBytes { push($0, ends: false) }
+      }
+      silence = events == before ? silence + piece.count : 0
+      if silence > Self.silenceLimit { fail("\(silence) bytes and no element in them") }
+      rest = rest.dropFirst(piece.count)
     }
   }
 
@@ -94,6 +105,7 @@ final class XMLPushReader {
 
   private func begin(_ name: UnsafePointer<xmlChar>?, _ namespace: UnsafePointer<xmlChar>?) {
     guard failure == nil, let name else { return }
+    events += 1
     guard depth < Self.depthLimit else { return fail("more than \(Self.depthLimit) levels") }
     if let reason = listener?.begin(String(cString: name), namespace: namespace.map { String(cString: $0) }, depth: depth) {
       return fail(reason)
@@ -110,6 +122,7 @@ final class XMLPushReader {
   }
 
   private func end() {
+    events += 1
     guard failure == nil else { return }
     depth -= 1
     if let reason = listener?.end(text: text) { fail(reason) }

@@ -96,7 +96,7 @@ import Testing
       try await Task.sleep(for: .milliseconds(10))
     }
     let took = ContinuousClock.now - start
-    return (most, Double(took.components.seconds) + Double(took.components.attoseconds) / 1e18)
+    return (most, took / .seconds(1))
   }
 
   private func configure(_ folder: TemporaryFolder, _ servers: [HostileWebDAV]) throws {

@@ -85,20 +85,30 @@ import Transport
     return nil
   }
 
+  /// A session, with what the operations need. The deadline is short, and the machine may be busy.
+  private func prepared(_ driver: WebDAVDriver) async throws -> any TransportSession {
+    for attempt in 1... {
+      do {
+        let session = try await driver.connect()
+        try await session.put(Self.stored, at: try place("file"), modified: nil, mode: nil, durable: true)
+        try await session.makeFolder(try place("folder"))
+        return session
+      } catch { if attempt == 20 { throw error } }
+    }
+    throw CancellationError()
+  }
+
   private func outcome(_ operation: Operation, _ behaviour: HostileBehaviour) async throws -> Outcome {
     try await HostileWebDAV.with { server in
       let driver = driver(server)
       var session: (any TransportSession)?
       if operation != .connect {
-        let polite = try await driver.connect()
-        try await polite.put(Self.stored, at: try place("file"), modified: nil, mode: nil, durable: true)
-        try await polite.makeFolder(try place("folder"))
-        session = polite
+        session = try await prepared(driver)
       }
       server.arm([HostileWebDAV.Trap(operation.methods, behaviour.answer)])
       let start = ContinuousClock.now
       var outcome: Outcome
-      func seconds() -> Double { Double((ContinuousClock.now - start).components.attoseconds) / 1e18 + Double((ContinuousClock.now - start).components.seconds) }
+      func seconds() -> Double { (ContinuousClock.now - start) / .seconds(1) }
       do {
         if let session {
           let bytes = try await perform(operation, session)

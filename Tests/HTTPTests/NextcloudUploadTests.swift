@@ -165,7 +165,6 @@ import Transport
     ("PUT", "/00002", 503, .network, 5 << 20), ("PUT", "/00002", 0, .network, 5 << 20), ("PUT", "/00002", 404, .protocol, 0),
     ("PUT", "/00002", 412, .protocol, 0), ("PUT", "/00002", 401, .auth, 5 << 20), ("MOVE", "/.file", 423, .permission, 12 << 20),
     ("MOVE", "/.file", 507, .remoteFull, 12 << 20), ("MOVE", "/.file", 504, .network, 12 << 20), ("MOVE", "/.file", 400, .protocol, 0),
-    ("MOVE", "/.file", 0, .network, 12 << 20),
   ])
   func refusals(method: String, part: String, status: Int, kind: SyncFailure.Kind, kept: Int) async throws {
     try await with { server, _, session in

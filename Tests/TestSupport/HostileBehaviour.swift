@@ -154,7 +154,7 @@ public struct HostileBehaviour: Sendable, CustomStringConvertible {
     HostileBehaviour(
       "another range", .any, text: "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 7-9/10\r\nContent-Length: 3\r\n\r\nabc"),
     HostileBehaviour("206 without a range", .any, text: "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\n\r\nabc"),
-    HostileBehaviour("416", text: "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"),
+    HostileBehaviour("416", .unreadable, text: "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"),
     HostileBehaviour("300 to nowhere", text: "HTTP/1.1 300 Choose\r\nContent-Length: 0\r\n\r\n"),
     HostileBehaviour("304", text: "HTTP/1.1 304 Not Modified\r\n\r\n"),
     HostileBehaviour("401 with Basic", text: "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n"),
