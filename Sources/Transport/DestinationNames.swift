@@ -79,7 +79,8 @@ extension DestinationNames {
     lines.append(
       words.isEmpty
         ? line("refused_names", .good, "no kind of name that was tried is refused")
-        : line("refused_names", .limited, "names are refused, changed or not listed that have \(words.joined(separator: ", "))\(exceptions)"))
+        : line(
+          "refused_names", .limited, "names are refused, changed or not listed that have \(words.joined(separator: ", "))\(exceptions)"))
     return lines
   }
 

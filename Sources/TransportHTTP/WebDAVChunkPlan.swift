@@ -10,7 +10,9 @@ struct WebDAVUploadsFolder: Hashable, Sendable {
   init?(besides root: RemotePath) {
     let segments = WebDAVPaths.segments(of: root)
     let pattern = ["remote.php", "dav", "files"].map { Array($0.utf8) }
-    guard let start = segments.indices.first(where: { segments[$0...].starts(with: pattern) }), segments.count > start + 3 else { return nil }
+    guard let start = segments.indices.first(where: { segments[$0...].starts(with: pattern) }), segments.count > start + 3 else {
+      return nil
+    }
     let place = segments[..<(start + 2)] + [Array("uploads".utf8), segments[start + 3]]
     guard let text = String(validating: Array(place.joined(separator: [UInt8(ascii: "/")])), as: UTF8.self) else { return nil }
     folder = RemotePath(root: "/" + text)
@@ -60,7 +62,8 @@ struct WebDAVChunkPlan: Hashable, Sendable {
       chunkSize >= Self.smallest, chunkSize <= Self.largest, (size + chunkSize - 1) / chunkSize <= Self.numberLimit
     else { return nil }
     let parts = words[1].split(separator: "-", omittingEmptySubsequences: false)
-    guard parts.count == 3, parts[0] == Self.prefix, parts[1].count == 16, parts[1].allSatisfy(\.isHexDigit), parts[2] == Self.hashes(of: path)
+    guard parts.count == 3, parts[0] == Self.prefix, parts[1].count == 16, parts[1].allSatisfy(\.isHexDigit),
+      parts[2] == Self.hashes(of: path)
     else { return nil }
     do throws(RelativePath.Invalid) { name = try RelativePath(String(words[1])) } catch { return nil }
     self.size = size

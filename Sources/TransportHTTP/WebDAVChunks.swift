@@ -216,7 +216,8 @@ extension WebDAVSession {
     }
     for entry in entries where entry.kind == .folder && WebDAVChunkPlan.isOurs(entry.name, under: path) {
       if let name = entry.name.string, names.contains(name) { continue }
-      let removed = try await ask("DELETE", chunksFolder.appending(entry.name), folder: true, headers: [("Depth", "infinity")], patience: 10)
+      let removed = try await ask(
+        "DELETE", chunksFolder.appending(entry.name), folder: true, headers: [("Depth", "infinity")], patience: 10)
       guard [200, 204, 404, 410].contains(removed.status) else {
         throw failures.failure(removed, "remove the chunks", entry.name.description)
       }

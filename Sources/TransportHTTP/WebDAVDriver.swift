@@ -59,6 +59,13 @@ package final class WebDAVDriver: TransportDriver {
       }
       throw http.failures.failure(found.response, "list", root.description)
     }
+    if let entries = found.entries {
+      let wanted = WebDAVPaths.segments(of: root)
+      guard let own = entries.first(where: { WebDAVPaths.segments(of: $0.href) == wanted }) else {
+        throw http.failures.violated("properties of something else than \(root)")
+      }
+      guard own.isCollection else { throw WebDAVSession.notAFolder(root) }
+    }
     let server = displayText(of: (found.response.header("Server") ?? "a WebDAV server").utf8.prefix(80))
     let hasQuota = found.entries?.first?.quotaAvailable != nil
     let make = { (findings: WebDAVFindings) in

@@ -96,7 +96,7 @@ extension WebDAVSession {
       if found.response.status == 404 || found.response.status == 410 {
         // A file under that name is not found either, with the `/` that folders have.
         if try await entry(at: folder) == nil { throw .notFound(folder) }
-        throw notAFolder(folder)
+        throw Self.notAFolder(folder)
       }
       throw failures.failure(found.response, "list", folder.description)
     }
@@ -104,12 +104,14 @@ extension WebDAVSession {
     var listed: [RemoteEntry] = []
     listed.reserveCapacity(entries.count)
     var names: Set<RelativePath> = []
+    var sawItself = false
     for found in entries {
       guard let segments = WebDAVPaths.segments(of: found.href), segments.starts(with: base), segments.count <= base.count + 1 else {
         throw failures.violated("“\(displayText(of: found.href.prefix(200)))” in a listing of \(folder)")
       }
       guard segments.count == base.count + 1, let last = segments.last else {
-        guard found.isCollection else { throw notAFolder(folder) }
+        guard found.isCollection else { throw Self.notAFolder(folder) }
+        sawItself = true
         continue
       }
       let name: RelativePath
@@ -119,6 +121,8 @@ extension WebDAVSession {
       guard names.insert(name).inserted else { throw failures.violated("two entries \(name) in \(folder)") }
       if let entry = try entry(name, found, folder.appending(name)) { listed.append(entry) }
     }
+    // A listing names the folder itself (RFC 4918, 9.1). One that does not is of something else, and its emptiness says nothing.
+    guard sawItself else { throw failures.violated("a listing without \(folder) itself") }
     if !findings.listsDotNames, !names.contains(settings.metadataFolder),
       let hidden = try await entry(at: folder.appending(settings.metadataFolder))
     {
@@ -127,7 +131,7 @@ extension WebDAVSession {
     return listed
   }
 
-  private func notAFolder(_ path: RemotePath) -> TransportError {
+  static func notAFolder(_ path: RemotePath) -> TransportError {
     .failure(SyncFailure(.protocol, "\(path) is not a folder", hint: "Look what stands there on the NAS."), sessionLost: false)
   }
 

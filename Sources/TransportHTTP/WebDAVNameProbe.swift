@@ -91,7 +91,8 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
     // A folder goes with all that is in it.
     let all = Set(paths)
     let outermost = paths.filter { path in !all.contains(Array(path[..<(path.lastIndex(of: UInt8(ascii: "/")) ?? 0)])) }
-    _ = try await statuses(outermost.map { HTTPRequest("DELETE", target($0, folder: true), headers: [("Depth", "infinity")], patience: 10) })
+    _ = try await statuses(
+      outermost.map { HTTPRequest("DELETE", target($0, folder: true), headers: [("Depth", "infinity")], patience: 10) })
   }
 
   func takesLink(to name: [UInt8]) async throws(TransportError) -> Bool { false }

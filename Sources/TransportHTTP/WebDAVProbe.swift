@@ -37,7 +37,8 @@ struct WebDAVProbe {
       if session.findings.takesChunks {
         say(
           "resume", .good,
-          "files of more than \(settings.chunkSize >> 20) MiB are sent in chunks; one that was cut off goes on with the chunk that was missing")
+          "files of more than \(settings.chunkSize >> 20) MiB are sent in chunks; one that was cut off goes on with the chunk that was missing"
+        )
       } else {
         say("resume", .limited, "a file that was cut off is sent again from its start: WebDAV has no way to go on inside it")
       }

@@ -35,7 +35,8 @@ package final class WebDAVSession: TransportSession {
     self.http = http
     self.findings = findings
     capabilities = TransportCapabilities(
-      server: server, atomicPublish: findings.refusesToOverwrite != false, atomicReplace: true, resumesFiles: findings.takesChunks, durableFlush: false,
+      server: server, atomicPublish: findings.refusesToOverwrite != false, atomicReplace: true, resumesFiles: findings.takesChunks,
+      durableFlush: false,
       reportsFreeSpace: reportsFreeSpace, symlinks: false, keepsTimes: findings.keepsTimes, keepsModes: false,
       preferredWriteSize: 256 * 1024)
   }

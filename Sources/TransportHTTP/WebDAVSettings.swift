@@ -16,7 +16,8 @@ package struct WebDAVSettings: Sendable {
 
   /// - Parameter root: With or without a trailing `/`.
   package init(
-    http: HTTPSettings, root: String, metadataFolder: RelativePath = .defaultMetadataFolder, listingLimit: Int = 300_000, chunkSize: UInt64 = 32 << 20
+    http: HTTPSettings, root: String, metadataFolder: RelativePath = .defaultMetadataFolder, listingLimit: Int = 300_000,
+    chunkSize: UInt64 = 32 << 20
   ) {
     self.metadataFolder = metadataFolder
     self.chunkSize = chunkSize

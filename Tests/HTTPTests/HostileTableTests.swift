@@ -11,7 +11,8 @@ import Transport
 @Suite(.serialized) struct HostileTableTests {
   /// An operation of the driver, and the requests that make it.
   private enum Operation: String, CaseIterable {
-    case entry, list, makeFolder, put, upload, download, downloadFrom, publish, replace, removeFile, removeTree, freeSpace, setModified, connect
+    case entry, list, makeFolder, put, upload, download, downloadFrom, publish, replace, removeFile, removeTree, freeSpace, setModified,
+      connect
 
     var methods: Set<String> {
       switch self {
@@ -143,7 +144,9 @@ import Transport
         }
       if mustFail { #expect(outcome.error != nil, "\(words)") }
       // Nothing false is believed: what was read is what was stored, or whoever hashes it sees that it is not.
-      if let bytes = outcome.bytes, outcome.operation == .download, behaviour.verdict == .failure { #expect(bytes == Self.stored, "\(words)") }
+      if let bytes = outcome.bytes, outcome.operation == .download, behaviour.verdict == .failure {
+        #expect(bytes == Self.stored, "\(words)")
+      }
       for secret in [Self.token, "secret@", "/steal", "root:x:"] { #expect(!"\(words)".contains(secret), "\(words)") }
       #expect(!words.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x202e }, "\(words.debugDescription)")
     }

@@ -244,7 +244,8 @@ import Transport
       }
     }
     for (root, folder) in [
-      ("/remote.php/dav/files/u/lab", "/remote.php/dav/uploads/u"), ("/cloud/remote.php/dav/files/a b@c/x/y", "/cloud/remote.php/dav/uploads/a b@c"),
+      ("/remote.php/dav/files/u/lab", "/remote.php/dav/uploads/u"),
+      ("/cloud/remote.php/dav/files/a b@c/x/y", "/cloud/remote.php/dav/uploads/a b@c"),
       ("/remote.php/webdav/lab", nil), ("/remote.php/dav/files", nil), ("", nil),
     ] as [(String, String?)] {
       #expect(WebDAVUploadsFolder(besides: RemotePath(root: root))?.folder == folder.map { RemotePath(root: $0) })

@@ -17,13 +17,15 @@ import Testing
           url: server.url, user: login == .bearer ? nil : server.user,
           password: login == .bearer ? nil : SecretReference("file:\(server.passwordFile)"),
           token: login == .bearer ? SecretReference("file:\(server.tokenFile)") : nil,
-          login: login == .bearer ? .bearer : login == .digest ? .digest : .basic, caFile: tls ? server.caFile : nil, pin: tls ? try await server.pin() : nil,
+          login: login == .bearer ? .bearer : login == .digest ? .digest : .basic, caFile: tls ? server.caFile : nil,
+          pin: tls ? try await server.pin() : nil,
           insecure: !tls)
         adjust(&destination)
         var configuration = ServiceConfiguration(
           stateDirectory: folder.path + "/state",
           equipment: [
-            EquipmentProfile(id: "CYTOMETER_01", localRoot: folder.path + "/lab", exclude: exclude, transport: .webdav(destination), bandwidth: bandwidth)
+            EquipmentProfile(
+              id: "CYTOMETER_01", localRoot: folder.path + "/lab", exclude: exclude, transport: .webdav(destination), bandwidth: bandwidth)
           ])
         configuration.retry = RetrySettings(backoff: [0.2, 0.2])
         let client = NASSyncClient(configuration: configuration)

@@ -84,7 +84,9 @@ public final class HostileWebDAV: Sendable {
       var target = String(words[1])
       while target.count > 1, target.hasSuffix("/") { target.removeLast() }
       let request = Request(method: String(words[0]), target: target, head: head)
-      if let trap = traps.withLock({ $0.first { $0.methods.contains(request.method) && ($0.part.isEmpty || request.target.contains($0.part)) } }) {
+      if let trap = traps.withLock({
+        $0.first { $0.methods.contains(request.method) && ($0.part.isEmpty || request.target.contains($0.part)) }
+      }) {
         return trap.answer(connection, request)
       }
       guard let body = Self.body(of: request, connection) else { return }
@@ -133,7 +135,11 @@ public final class HostileWebDAV: Sendable {
         for key in tree.keys where key == path || key.hasPrefix(path + "/") { tree[key] = nil }
       case "MOVE":
         let target = request.header("Destination").map { Self.path(of: $0) } ?? ""
-        if !exists { status = 404 } else if tree.keys.contains(target), request.header("Overwrite") == "F" { status = 412 } else {
+        if !exists {
+          status = 404
+        } else if tree.keys.contains(target), request.header("Overwrite") == "F" {
+          status = 412
+        } else {
           for (key, value) in tree where key == path || key.hasPrefix(path + "/") {
             tree[key] = nil
             tree[target + key.dropFirst(path.count)] = value
@@ -141,7 +147,9 @@ public final class HostileWebDAV: Sendable {
           status = 201
         }
       case "PROPFIND":
-        if !exists { status = 404 } else {
+        if !exists {
+          status = 404
+        } else {
           status = 207
           let shown = tree.filter { $0.key == path || (request.header("Depth") == "1" && parent($0.key) == path) }
           content = Array(Self.multistatus(shown.map { ($0.key, $0.value.bytes?.count) }).utf8)

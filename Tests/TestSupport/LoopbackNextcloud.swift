@@ -68,7 +68,8 @@ public actor LoopbackNextcloud {
   }
 
   private func start() async throws {
-    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Servers/nextcloud-model.py"
+    let script =
+      URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Servers/nextcloud-model.py"
     process = try await ServerProcess.start(
       "the model of Nextcloud", ["python3", script, folder.path, String(port), user, password],
       environment: ["PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"], folder: folder,

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 
 /// A server program that a test has started: one process with all that it starts itself, ended by process id.
 struct ServerProcess: Sendable {
@@ -94,20 +95,35 @@ func accepts(_ port: Int) -> Bool {
   }
 }
 
-/// A port of 127.0.0.1 on which nothing listens at the moment.
+/// A port of 127.0.0.1 on which nothing listens at the moment, for a program that is told its port.
+///
+/// It lies below those that the kernel hands out itself (Linux: from 32768): a test that runs beside, asks for any port and gets this one
+/// before the program has it would answer in its name. No port is given twice, and processes begin at different ones.
 public func freePort() throws -> Int {
+  for _ in 0..<portRange.count {
+    let port = nextPort.withLock { next in
+      next = next + 1 < portRange.upperBound ? next + 1 : portRange.lowerBound
+      return next
+    }
+    if try isFree(port) { return port }
+  }
+  throw TemporaryFolder.Failure("no free port among \(portRange)")
+}
+
+private let portRange = 12_000..<32_000
+private let nextPort = Mutex(portRange.lowerBound + Int(getpid()) * 211 % portRange.count)
+
+private func isFree(_ port: Int) throws -> Bool {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
   guard descriptor >= 0 else { throw TemporaryFolder.Failure("socket: \(String(cString: strerror(errno)))") }
   defer { close(descriptor) }
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
+  address.sin_port = UInt16(truncatingIfNeeded: port).bigEndian
   address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-  var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-  let status = withUnsafeMutablePointer(to: &address) { pointer in
+  return withUnsafePointer(to: &address) { pointer in
     pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      bind(descriptor, $0, length) == 0 ? getsockname(descriptor, $0, &length) : -1
+      bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
     }
   }
-  guard status == 0 else { throw TemporaryFolder.Failure("no free port: \(String(cString: strerror(errno)))") }
-  return Int(UInt16(bigEndian: address.sin_port))
 }

@@ -141,7 +141,8 @@ extension ConformanceSubject {
           progressTimeout: progressTimeout)
         func driver(_ bucket: String) -> S3Driver {
           S3Driver(
-            settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials })
+            settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials }
+          )
         }
         let running = driver(store.bucket)
         try await body(

@@ -6,6 +6,7 @@ Nothing of the machine's own set-up is read or changed, and every process that w
 import getpass
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -191,10 +192,14 @@ def run(command, **options):
 
 
 def free_port():
-    """One on which nothing listens at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One on which nothing listens at the moment, below those that the kernel hands out itself: nobody else gets it by chance."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(12000, 32000)))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
 
 
 def _account_is_locked(user):

@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -233,11 +234,17 @@ def program(name):
 
 
 def free_ports(count):
-    """All of them taken before the first is given back, so that none comes twice."""
-    probes = [socket.socket() for _ in range(count)]
+    """All of them taken before the first is given back, so that none comes twice. Below those that the kernel hands out itself, so that
+    no program that asks for any port gets one before the server has it."""
+    probes = []
     try:
-        for probe in probes:
-            probe.bind((HOST, 0))
+        while len(probes) < count:
+            probe = socket.socket()
+            probes.append(probe)
+            try:
+                probe.bind((HOST, random.randrange(12000, 32000)))
+            except OSError:
+                probes.pop().close()
         return [probe.getsockname()[1] for probe in probes]
     finally:
         for probe in probes:
