@@ -136,13 +136,22 @@ extension ConformanceSubject {
       // Only who is impatient freezes it.
       try await LoopbackS3.with(kind, own: progressTimeout < .seconds(10)) { store in
         let credentials = S3Credentials(accessKeyID: store.accessKeyID, secretAccessKey: store.secretAccessKey)
-        let http = HTTPSettings(
-          origin: HTTPOrigin(scheme: .http, host: store.host, port: UInt16(store.port)), allowsPlainHTTP: true,
-          progressTimeout: progressTimeout)
-        func driver(_ bucket: String) -> S3Driver {
-          S3Driver(
+        func driver(_ bucket: String, patience: Duration = progressTimeout) -> S3Driver {
+          let http = HTTPSettings(
+            origin: HTTPOrigin(scheme: .http, host: store.host, port: UInt16(store.port)), allowsPlainHTTP: true,
+            progressTimeout: patience)
+          return S3Driver(
             settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials }
           )
+        }
+        // The first requests of a store that has just started can take longer than the impatient wait.
+        if progressTimeout < .seconds(10) {
+          let session = try await driver(store.bucket, patience: .seconds(60)).connect()
+          let first = RemotePath(root: "/" + prefix).appending(try RelativePath("first"))
+          try await session.put([1], at: first, modified: nil, mode: nil, durable: true)
+          _ = try await session.list(RemotePath(root: "/" + prefix))
+          try await session.removeFile(first)
+          await session.close()
         }
         let running = driver(store.bucket)
         try await body(
