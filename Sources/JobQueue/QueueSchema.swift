@@ -250,5 +250,6 @@ enum QueueSchema {
           CHECK (state <> 'completed' OR digest IS NOT NULL)
         ) STRICT, WITHOUT ROWID;
         """),
+    Migration(version: 5, sql: QueueSeals.migration),
   ]
 }

@@ -20,6 +20,9 @@ extension SyncQueue {
       guard let newest = try Self.latest(connection, runPath: job.runPath), newest.number == job.number, newest.state == .cleanupEligible
       else { throw .failure(Self.stale(job, "its run moved on meanwhile")) }
       do throws(SQLiteError) {
+        if let what = try QueueSeals.damage(connection, job: job.number) {
+          throw SQLiteError(code: 11, message: "\(what) is not what was written")
+        }
         try Self.note(connection, job: job.number, at: now, event: "cleanup_started", from: nil, to: nil, detail: detail)
       } catch { throw .sqlite(error) }
     }

@@ -95,8 +95,8 @@ extension SyncQueue {
     for entry in entries {
       try connection.run(
         """
-        INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode, seal)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \(QueueSeals.function)(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))
         """, [.integer(job)] + RowCoding.values(of: entry))
       if entry.kind == .file {
         files += 1

@@ -7,8 +7,8 @@ extension SyncQueue {
     do throws(SQLiteError) {
       try connection.run(
         """
-        INSERT INTO verification_pass (job, wall, boot, uptime, source, evidence, files, ledger_length)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        INSERT INTO verification_pass (job, wall, boot, uptime, source, evidence, files, ledger_length, seal)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \(QueueSeals.function)(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
         """,
         [
           .integer(job.number), .real(pass.reading.wall), .text(pass.reading.boot), .real(pass.reading.uptime), .text(pass.source.rawValue),
@@ -21,8 +21,10 @@ extension SyncQueue {
   private static func sample(_ connection: Connection, _ reading: ClockReading) throws(SQLiteError) {
     try connection.run(
       """
-      INSERT INTO clock_sample (boot, uptime, wall) VALUES (?1, ?2, ?3)
-      ON CONFLICT (boot) DO UPDATE SET uptime = max(uptime, excluded.uptime), wall = excluded.wall
+      INSERT INTO clock_sample (boot, uptime, wall, seal) VALUES (?1, ?2, ?3, \(QueueSeals.function)(?1, ?2, ?3))
+      ON CONFLICT (boot) DO UPDATE SET uptime = max(uptime, excluded.uptime), wall = excluded.wall,
+        seal = CASE WHEN seal IS \(QueueSeals.ofSample)
+          THEN \(QueueSeals.function)(boot, max(uptime, excluded.uptime), excluded.wall) ELSE seal END
       """, [.text(reading.boot), .real(reading.uptime), .real(reading.wall)])
   }
 

@@ -64,6 +64,7 @@ package actor SyncQueue {
       connection = try Connection(path: path)
       try connection.setBusyTimeout(milliseconds: 60_000)
       try connection.hardenForSharedUse()
+      try QueueSeals.define(on: connection)
     } catch { throw .sqlite(error) }
     try Migrator.inspect(connection, applicationID: QueueSchema.applicationID, migrations: QueueSchema.migrations)
     do throws(SQLiteError) {
@@ -85,6 +86,7 @@ package actor SyncQueue {
     try read { (connection) throws(SQLiteError) in
       let verdict = try connection.first("PRAGMA quick_check(1)") { $0.text(0) } ?? "no answer"
       guard verdict == "ok" else { throw SQLiteError(code: 11, message: verdict) }
+      if let what = try QueueSeals.damage(connection) { throw SQLiteError(code: 11, message: "\(what) is not what was written") }
     }
   }
 
@@ -162,7 +164,7 @@ package actor SyncQueue {
       return SyncFailure(
         .local, "the disk that holds \(path) is full", hint: "Free space there; nassync goes on by itself, nothing is lost.")
     }
-    if error.isCorrupt {
+    if error.isCorrupt || error.message.contains(QueueSeals.damagedRow) {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
         hint: "Stop nassync, move the file away as a backup, and enqueue the runs again: what the NAS has of them is adopted.",

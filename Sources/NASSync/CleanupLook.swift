@@ -54,6 +54,7 @@ struct CleanupInspector: Sendable {
   /// The NAS first, because its proof may take hours; then the disk, so that what is decided on is fresh.
   func look(at job: JobRow, asksNAS: Bool) async throws(SyncFailure) -> CleanupLook {
     let location = RunLocation(root: job.runPath, equipment: job.equipmentID, relative: job.relative)
+    try await environment.queue.requireWhole(job)
     let before = try await environment.queue.passes(of: job)
     let nas = asksNAS ? try await askNAS(job, location) : NASAnswer(.unasked("another condition is unmet already"))
     let provenAt = environment.clock.reading

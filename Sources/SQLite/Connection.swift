@@ -82,6 +82,46 @@ package final class Connection {
     return try row(Row(statement: statement))
   }
 
+  /// Gives SQL a function of any number of values: the body gets them in a form in which different values differ, and what it returns is the
+  /// function's value. It may be used in triggers of the file's schema.
+  /// - Parameter body: nil is NULL. Called on the connection's thread, and keeps nothing of the buffer.
+  package func defineDigest(_ name: String, _ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) throws(SQLiteError) {
+    let box = Unmanaged.passRetained(DigestBox(body))
+    let status = sqlite3_create_function_v2(
+      handle, name, -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, box.toOpaque(),
+      { context, count, values in
+        guard let context, let pointer = sqlite3_user_data(context) else { return }
+        let box = Unmanaged<DigestBox>.fromOpaque(pointer).takeUnretainedValue()
+        var bytes: [UInt8] = []
+        for index in 0..<Int(count) { DigestBox.append(values?[index], to: &bytes) }
+        if let result = bytes.withUnsafeBytes(box.body) { sqlite3_result_int64(context, result) } else { sqlite3_result_null(context) }
+      }, nil, nil,
+      { pointer in if let pointer { Unmanaged<DigestBox>.fromOpaque(pointer).release() } })
+    // SQLite releases the box itself where it refuses.
+    try check(status, sql: name)
+  }
+
+  private final class DigestBox {
+    let body: @Sendable (UnsafeRawBufferPointer) -> Int64?
+    init(_ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) { self.body = body }
+
+    /// A byte for the type, then the value; of texts and blobs their length first.
+    static func append(_ value: OpaquePointer?, to bytes: inout [UInt8]) {
+      let type = sqlite3_value_type(value)
+      bytes.append(UInt8(truncatingIfNeeded: type))
+      switch type {
+      case SQLITE_INTEGER: withUnsafeBytes(of: sqlite3_value_int64(value).littleEndian) { bytes += $0 }
+      case SQLITE_FLOAT: withUnsafeBytes(of: sqlite3_value_double(value).bitPattern.littleEndian) { bytes += $0 }
+      case SQLITE_NULL: break
+      default:
+        let start = sqlite3_value_blob(value)
+        let count = Int(sqlite3_value_bytes(value))
+        withUnsafeBytes(of: Int64(count).littleEndian) { bytes += $0 }
+        bytes += UnsafeRawBufferPointer(start: start, count: count)
+      }
+    }
+  }
+
   /// Milliseconds that a lock held by somebody else is waited for.
   package func setBusyTimeout(milliseconds: Int32) throws(SQLiteError) {
     try check(sqlite3_busy_timeout(handle, milliseconds))

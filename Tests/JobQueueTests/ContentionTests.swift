@@ -15,6 +15,7 @@ import Testing
     SETLKW = 38  # F_OFD_SETLKW
     def flock(kind): fcntl.fcntl(lock, SETLKW, struct.pack("hhqqi", kind, 0, 0, 0, 0))
     db = sqlite3.connect(state + "/queue.db", isolation_level=None, timeout=60)
+    define_seal(db)
     db.execute("PRAGMA synchronous = FULL"); db.execute("PRAGMA wal_autocheckpoint = 0")
     while True:
         flock(fcntl.F_WRLCK)
@@ -60,7 +61,7 @@ import Testing
             return mine
           }
           group.addTask {
-            let result = try await runProcess(["python3", "-c", Self.claimer, state, "process\(number)"])
+            let result = try await runProcess(["python3", "-c", QueueFixture.sealInPython + Self.claimer, state, "process\(number)"])
             #expect(result.status == 0, "\(result.errorText)")
             return result.text.split(separator: "\n").map(String.init)
           }
@@ -141,6 +142,7 @@ import Testing
         fcntl.fcntl(lock, 38, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))
         db = sqlite3.connect(state + "/queue.db", isolation_level=None)
         db.execute("PRAGMA wal_autocheckpoint = 0")
+        define_seal(db)
         db.execute("PRAGMA cache_size = 4")  # pages of the open transaction reach the log before any commit
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE job SET state = 'failed'")
@@ -152,7 +154,7 @@ import Testing
         """
       for _ in 0..<3 {
         let output = fixture.folder.path + "/out"
-        let child = try ChildProcess(["python3", "-c", script, fixture.state], streams: .init(output: output))
+        let child = try ChildProcess(["python3", "-c", QueueFixture.sealInPython + script, fixture.state], streams: .init(output: output))
         await waitFor("half", in: output)
         let log = try FileManager.default.attributesOfItem(atPath: fixture.file + "-wal")[.size] as? Int ?? 0
         #expect(log > 100_000, "nothing of the transaction was on the disk when the process died")

@@ -1,10 +1,11 @@
 import Digests
 import Foundation
-import JobQueue
 import SQLite
 import SyncModel
 import TestSupport
 import Testing
+
+@testable import JobQueue
 
 /// A queue in a folder of its own, on a clock that stands still.
 struct QueueFixture: Sendable {
@@ -36,6 +37,7 @@ struct QueueFixture: Sendable {
   /// The file as a foreign program sees it.
   func foreign() throws -> Connection {
     let connection = try Connection(path: file)
+    try QueueSeals.define(on: connection)
     try connection.setBusyTimeout(milliseconds: 60_000)
     return connection
   }
@@ -125,6 +127,26 @@ struct QueueFixture: Sendable {
     guard let digest = SHA256Hasher.digest(of: path.bytes) else { preconditionFailure("no SHA-256") }
     return digest
   }
+
+  /// `define_seal(db)` for a program in Python that writes jobs: written from Specs/states.md, not from the code.
+  static let sealInPython = """
+    import hashlib, struct
+
+    def seal(*values):
+        data = b""
+        for value in values:
+            if value is None: data += b"\\5"
+            elif isinstance(value, int): data += b"\\1" + struct.pack("<q", value)
+            elif isinstance(value, float): data += b"\\2" + struct.pack("<d", value)
+            else:
+                content = value.encode() if isinstance(value, str) else bytes(value)
+                data += (b"\\3" if isinstance(value, str) else b"\\4") + struct.pack("<q", len(content)) + content
+        return struct.unpack(">q", hashlib.sha256(data).digest()[:8])[0]
+
+    def define_seal(db):
+        db.create_function("nassync_seal", -1, seal, deterministic=True)
+
+    """
 
   /// Fills the queue with many queued jobs of one component each, run paths `/lab/run<n>`, equipment `EQ<n modulo equipments>`.
   func fill(_ count: Int, equipments: Int = 4, destination: String = "sftp://nas") throws {

@@ -1,0 +1,106 @@
+import Digests
+import SQLite
+import SyncModel
+
+/// Checksums of the rows on which a removal of local files relies.
+///
+/// SQLite notices a damaged page only where its structure is hurt; a bit that flips inside a value is read as another value. So a job's row, its
+/// components' identities, its verifications and the clock's readings each carry a seal: the first 8 bytes of a SHA-256 over their values, made
+/// when they are written, compared before anything is deleted, and a job's before it is changed.
+enum QueueSeals {
+  /// The function's name in SQL.
+  static let function = "nassync_seal"
+  /// What the trigger says that keeps a damaged row from being changed.
+  static let damagedRow = "a row is not what was written"
+
+  /// Every connection that writes needs it.
+  static func define(on connection: Connection) throws(SQLiteError) {
+    try connection.defineDigest(function) { bytes in
+      var hasher = SHA256Hasher()
+      hasher.update(bytes)
+      // Without SHA-256 there is no seal, and without a seal nothing is deleted.
+      return hasher.finalize()?.bytes.prefix(8).reduce(0) { $0 << 8 | Int64($1) }
+    }
+  }
+
+  private static let sealedOfJob = [
+    "number", "id", "run_path", "equipment_id", "relative_path", "destination", "remote_path", "generation", "state", "verify_passes",
+    "verified_at", "manifest_digest", "receipt_digest",
+  ]
+  private static let sealedOfComponent = [
+    "job", "path", "kind", "link_target", "device", "inode", "size", "modified", "changed", "mode",
+  ]
+  private static let sealedOfPass = ["job", "wall", "boot", "uptime", "source", "evidence", "files", "ledger_length"]
+  private static let sealedOfSample = ["boot", "uptime", "wall"]
+
+  private static func seal(_ columns: [String], of row: String = "") -> String {
+    "\(function)(\(columns.map { row + $0 }.joined(separator: ", ")))"
+  }
+
+  static let ofComponent = seal(sealedOfComponent)
+  static let ofPass = seal(sealedOfPass)
+  static let ofSample = seal(sealedOfSample)
+
+  /// Schema 5.
+  static let migration = """
+    ALTER TABLE job ADD COLUMN seal INTEGER;
+    ALTER TABLE component ADD COLUMN seal INTEGER;
+    ALTER TABLE verification_pass ADD COLUMN seal INTEGER;
+    ALTER TABLE clock_sample ADD COLUMN seal INTEGER;
+    UPDATE job SET seal = \(seal(sealedOfJob));
+    UPDATE component SET seal = \(ofComponent);
+    UPDATE verification_pass SET seal = \(ofPass);
+    UPDATE clock_sample SET seal = \(ofSample);
+    CREATE TRIGGER job_is_sealed_i AFTER INSERT ON job
+      BEGIN UPDATE job SET seal = \(seal(sealedOfJob, of: "NEW.")) WHERE number = NEW.number; END;
+    -- A value that has changed by itself must not be sealed with the next one that is written beside it.
+    CREATE TRIGGER job_is_whole BEFORE UPDATE OF \(sealedOfJob.joined(separator: ", ")) ON job
+      WHEN OLD.seal IS NOT \(seal(sealedOfJob, of: "OLD."))
+      BEGIN SELECT RAISE(ABORT, '\(damagedRow)'); END;
+    CREATE TRIGGER job_is_sealed_u AFTER UPDATE OF \(sealedOfJob.joined(separator: ", ")) ON job
+      BEGIN UPDATE job SET seal = \(seal(sealedOfJob, of: "NEW.")) WHERE number = NEW.number; END;
+    """
+
+  /// The first of a job's rows that is not what was written, in words.
+  static func damage(_ connection: Connection, job: Int64) throws(SQLiteError) -> String? {
+    let number: [Value] = [.integer(job)]
+    if try connection.first("SELECT 1 FROM job WHERE number = ?1 AND seal IS NOT \(seal(sealedOfJob))", number, { $0.integer(0) }) != nil {
+      return "the row of job number \(job)"
+    }
+    let component = try connection.first(
+      "SELECT path FROM component WHERE job = ?1 AND seal IS NOT \(ofComponent) LIMIT 1", number, { displayText(of: $0.blob(0)) })
+    if let component { return "the row of “\(component)”, a component of job number \(job)" }
+    let pass = try connection.first(
+      "SELECT sequence FROM verification_pass WHERE job = ?1 AND seal IS NOT \(ofPass) LIMIT 1", number, { $0.integer(0) })
+    if let pass { return "verification \(pass) of job number \(job)" }
+    return try damageOfClocks(connection)
+  }
+
+  private static func damageOfClocks(_ connection: Connection) throws(SQLiteError) -> String? {
+    try connection.first("SELECT sequence FROM clock_sample WHERE seal IS NOT \(ofSample) LIMIT 1", []) { $0.integer(0) }
+      .map { "reading \($0) of the clock" }
+  }
+
+  /// The first row of all jobs, verifications or clock readings that is not what was written, in words. Components are looked at with their job.
+  static func damage(_ connection: Connection) throws(SQLiteError) -> String? {
+    if let job = try connection.first("SELECT number FROM job WHERE seal IS NOT \(seal(sealedOfJob)) LIMIT 1", [], { $0.integer(0) }) {
+      return "the row of job number \(job)"
+    }
+    let pass = try connection.first(
+      "SELECT sequence FROM verification_pass WHERE seal IS NOT \(ofPass) LIMIT 1", [], { $0.integer(0) })
+    if let pass { return "verification \(pass)" }
+    return try damageOfClocks(connection)
+  }
+}
+
+extension SyncQueue {
+  /// Compares every row of a job with its seal.
+  /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
+  package func requireWhole(_ job: JobRow) throws(SyncFailure) {
+    try read { (connection) throws(SQLiteError) in
+      if let what = try QueueSeals.damage(connection, job: job.number) {
+        throw SQLiteError(code: 11, message: "\(what) is not what was written")
+      }
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import Foundation
+import SQLite
+import SyncModel
+import TestSupport
+import Testing
+
+@testable import JobQueue
+
+/// A bit that flips inside a value leaves the file well-formed. Written here past the triggers, as a disk would.
+@Suite struct SealTests {
+  /// A job that is verified, with one component and one verification that counts.
+  private func verified(_ fixture: QueueFixture) async throws -> JobRow {
+    let job = try await fixture.register("/lab/run")
+    try fixture.foreign().execute(
+      """
+      UPDATE job SET state = 'verified', verify_passes = 1, verified_at = 1000000.0, manifest_digest = x'\(String(repeating: "ab", count: 32))'
+        WHERE number = \(job.number)
+      """)
+    let reading = ClockReading(wall: 1_000_000, boot: "b", uptime: 10)
+    let pass = VerificationPass(reading: reading, source: .audit, evidence: .readback, files: 1, ledgerLength: 0)
+    _ = try await fixture.queue.recordPass(try await fixture.queue.job(number: job.number), pass, spacing: 0)
+    return try await fixture.queue.job(number: job.number)
+  }
+
+  /// What changes in the file, and what the sentence names.
+  static let flips: [(sql: String, named: String)] = [
+    ("UPDATE job SET verified_at = verified_at - 65536", "the row of job number 1"),
+    ("UPDATE job SET verify_passes = verify_passes + 2", "the row of job number 1"),
+    ("UPDATE job SET state = 'cleanup_eligible'", "the row of job number 1"),
+    ("UPDATE job SET remote_path = '/srv/lab/ruo'", "the row of job number 1"),
+    ("UPDATE job SET manifest_digest = x'\(String(repeating: "ac", count: 32))'", "the row of job number 1"),
+    ("UPDATE component SET inode = inode + 8", "component"),
+    ("UPDATE component SET size = size + 1", "component"),
+    ("UPDATE component SET modified = modified + 1024", "component"),
+    ("UPDATE component SET changed = changed + 1", "component"),
+    ("UPDATE component SET path = x'646174612e62696f'", "component"),
+    ("UPDATE component SET seal = seal + 1", "component"),
+    ("UPDATE component SET seal = NULL", "component"),
+    ("UPDATE verification_pass SET wall = wall - 1", "verification 1"),
+    ("UPDATE verification_pass SET uptime = 0", "verification 1"),
+    ("UPDATE verification_pass SET ledger_length = 1", "verification 1"),
+    ("UPDATE clock_sample SET wall = wall + 1", "reading 1 of the clock"),
+    ("UPDATE clock_sample SET uptime = uptime * 2", "reading 1 of the clock"),
+  ]
+
+  @Test(arguments: flips) func aChangedValueIsNamed(sql: String, named: String) async throws {
+    try await QueueFixture.with { fixture in
+      let job = try await verified(fixture)
+      try await fixture.queue.requireWhole(job)
+      try await fixture.queue.checkForDamage()
+      let other = try fixture.foreign()
+      try other.execute("DROP TRIGGER job_is_whole; DROP TRIGGER job_is_sealed_u")
+      try other.execute(sql)
+      await expectFailure(.local, saying: named) { try await fixture.queue.requireWhole(job) }
+      if !sql.contains("component") {
+        await expectFailure(.local, saying: "is not what was written") { try await fixture.queue.checkForDamage() }
+      }
+      if sql.contains("'cleanup_eligible'") {
+        let eligible = try await fixture.queue.job(number: job.number)
+        await expectFailure(.local, saying: named) { try await fixture.queue.beginRemoval(eligible, detail: "x") }
+      }
+    }
+  }
+
+  @Test func aDamagedJobIsNotChangedAndSoNotSealedAgain() async throws {
+    try await QueueFixture.with { fixture in
+      let job = try await verified(fixture)
+      let other = try fixture.foreign()
+      // As the disk does it: the trigger is put back afterwards.
+      let trigger = try other.first("SELECT sql FROM sqlite_schema WHERE name = 'job_is_sealed_u'") { $0.text(0) } ?? ""
+      let guardian = try other.first("SELECT sql FROM sqlite_schema WHERE name = 'job_is_whole'") { $0.text(0) } ?? ""
+      try other.execute(
+        "DROP TRIGGER job_is_whole; DROP TRIGGER job_is_sealed_u; UPDATE job SET verify_passes = 9; \(trigger); \(guardian)")
+      let reading = ClockReading(wall: 2_000_000, boot: "b", uptime: 1_000_010)
+      let pass = VerificationPass(reading: reading, source: .audit, evidence: .readback, files: 1, ledgerLength: 0)
+      let seen = try await fixture.queue.job(number: job.number)
+      await expectFailure(.local, saying: "damaged") { _ = try await fixture.queue.recordPass(seen, pass, spacing: 0) }
+      #expect(try await fixture.queue.passes(of: job).count == 1)
+    }
+  }
+
+  @Test func everyOrdinaryChangeKeepsTheSeals() async throws {
+    try await QueueFixture.with { fixture in
+      let job = try await verified(fixture)
+      for step in 1...3 {
+        let reading = ClockReading(wall: 1_000_000 + Double(step) * 100_000.5, boot: "b\(step)", uptime: Double(step))
+        let pass = VerificationPass(reading: reading, source: .audit, evidence: nil, files: 1, ledgerLength: step)
+        _ = try await fixture.queue.recordPass(try await fixture.queue.job(number: job.number), pass, spacing: 0)
+        try await fixture.queue.sampleClock()
+        try await fixture.queue.requireWhole(job)
+        try await fixture.queue.checkForDamage()
+      }
+    }
+  }
+
+  /// A file of schema 4 gets its seals when it is opened.
+  @Test func anOlderFileIsSealed() async throws {
+    try await TemporaryFolder.with { folder in
+      let state = folder.path + "/state"
+      try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: false)
+      let old = try Connection(path: state + "/queue.db")
+      for migration in QueueSchema.migrations where migration.version < 5 { try old.execute(migration.sql) }
+      try old.execute(
+        """
+        PRAGMA application_id = \(QueueSchema.applicationID); PRAGMA user_version = 4;
+        INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, state, created_at, updated_at)
+          VALUES ('j', '/lab/r', 'EQ', x'72', 'sftp://nas', '/srv/r', 1, 'queued', 1, 1);
+        INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode) VALUES (1, x'61', 0, 1, 2, 3, 4, 5, 6);
+        INSERT INTO clock_sample (boot, uptime, wall) VALUES ('b', 1, 2);
+        """)
+      let queue = try await SyncQueue.open(stateDirectory: state, clock: ManualClock())
+      try await queue.checkForDamage()
+      try await queue.requireWhole(try #require(try await queue.latestJobs().first))
+      await queue.close()
+    }
+  }
+}
