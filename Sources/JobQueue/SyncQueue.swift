@@ -79,12 +79,12 @@ package actor SyncQueue {
     return connection
   }
 
-  /// Reads the whole file once for damage: what a worker does before it believes a row. It takes a second for 100,000 jobs, so commands that
-  /// only look do without.
+  /// Reads the whole file once for damage, its indexes against its tables, too: an index with a changed path hides a run. What a worker does
+  /// before it believes a row. It takes a second for 100,000 jobs, so commands that only look do without.
   /// - Throws: `SyncFailure` of kind `local`, not retried, where the file is damaged.
   package func checkForDamage() throws(SyncFailure) {
     try read { (connection) throws(SQLiteError) in
-      let verdict = try connection.first("PRAGMA quick_check(1)") { $0.text(0) } ?? "no answer"
+      let verdict = try connection.first("PRAGMA integrity_check(1)") { $0.text(0) } ?? "no answer"
       guard verdict == "ok" else { throw SQLiteError(code: 11, message: verdict) }
       if let what = try QueueSeals.damage(connection) { throw SQLiteError(code: 11, message: "\(what) is not what was written") }
     }
@@ -167,7 +167,7 @@ package actor SyncQueue {
     if error.isCorrupt || error.message.contains(QueueSeals.damagedRow) {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
-        hint: "Stop nassync, move the file away as a backup, and enqueue the runs again: what the NAS has of them is adopted.",
+        hint: "Stop nassync, then `nassync recover`: it keeps the file as a backup, and rebuilds the queue from the runs and the NAS.",
         retry: false)
     }
     if error.isReadOnly {

@@ -189,6 +189,12 @@ public actor NASSyncClient {
     return queue
   }
 
+  /// So that the next use opens the file anew.
+  func closeQueue() async {
+    await openedQueue?.close()
+    openedQueue = nil
+  }
+
   func route(for profile: EquipmentProfile) -> RunnerEnvironment.Route {
     if let route = routes[profile.id] { return route }
     let route = registry.route(for: profile)
@@ -221,7 +227,7 @@ public actor NASSyncClient {
     self.environment(queue: environment.queue, bandwidth: environment.bandwidth, stop: environment.stop)
   }
 
-  private func environment(queue: SyncQueue, bandwidth: BandwidthScheduler, stop: StopFlag) -> RunnerEnvironment {
+  func environment(queue: SyncQueue, bandwidth: BandwidthScheduler, stop: StopFlag) -> RunnerEnvironment {
     let configuration = configuration
     return RunnerEnvironment(
       queue: queue, clock: clock, events: hub, bandwidth: bandwidth, readers: readers, gate: gateKeeper,

@@ -209,6 +209,8 @@ extension Arguments {
     case .overrideList: return .overrideList(run: try operand(0), equipment: try equipment(values, spec))
     case .cleanup: return .cleanup(runs: operands, dryRun: scanned.flags.contains(.dryRun))
     case .history: return .history(run: try operand(0), equipment: try equipment(values, spec))
+    case .recover:
+      return .recover(runs: operands, equipment: try equipment(values, spec), dryRun: scanned.flags.contains(.dryRun))
     case .restore:
       return .restore(run: try operand(0), destination: try operand(1), equipment: try equipment(values, spec))
     case .completion:

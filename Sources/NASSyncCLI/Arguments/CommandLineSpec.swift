@@ -27,6 +27,7 @@ package enum CommandName: String, Hashable, Sendable, CaseIterable {
   case cleanup
   case history
   case restore
+  case recover
   case completion
 
   /// The words: one, or two for a command of a group.

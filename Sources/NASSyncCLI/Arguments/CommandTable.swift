@@ -147,6 +147,21 @@ enum CommandTable {
           (.mismatch, "something on the NAS is not what its manifest says; the rest was restored"),
           (.tryAgainLater, "the NAS does not answer, or the restore was interrupted"),
         ])
+    case .recover:
+      CommandSpec(
+        name, usage: "[RUN…] [--equipment ID] [--dry-run]", "rebuild a lost or damaged queue from the runs and the NAS",
+        details:
+          "Moves a damaged queue file aside, and finds every run of the usual layout, here and on the NAS, that the queue does not know: what is "
+          + "published is proven again, what had been enqueued is enqueued. With RUN, only those. The service must not run meanwhile.",
+        operands: [.several("RUN", .folder, minimum: 0)],
+        options: [
+          equipment("only this instrument; or, with RUN, the instrument where the path does not say"),
+          OptionSpec(.dryRun, "look, and write nothing"),
+        ],
+        exitCodes: [
+          (.mismatch, "the NAS does not hold what a run's manifest says"), (.blocked, "the gate keeps a run that had been enqueued"),
+          (.tryAgainLater, "a NAS does not answer: what it alone knows is missing still"),
+        ])
     case .completion:
       CommandSpec(
         name, usage: "bash|zsh|fish", "a script that completes commands in your shell",

@@ -52,6 +52,7 @@ package enum Command: Hashable, Sendable {
   /// No runs: one pass over all of them.
   case cleanup(runs: [String], dryRun: Bool)
   case restore(run: String, destination: String, equipment: String?)
+  case recover(runs: [String], equipment: String?, dryRun: Bool)
   case completion(CompletionShell)
   /// The text to print on standard output.
   case help(String)

@@ -85,6 +85,8 @@ extension Command {
     case .overrideList(let run, let equipment): try await OverrideListCommand(run: run, equipment: equipment).run(in: context)
     case .history(let run, let equipment): try await HistoryCommand(run: run, equipment: equipment).run(in: context)
     case .cleanup(let runs, let dryRun): try await CleanupCommand(runs: runs, dryRun: dryRun).run(in: context)
+    case .recover(let runs, let equipment, let dryRun):
+      try await RecoverCommand(runs: runs, equipment: equipment, dryRun: dryRun).run(in: context)
     case .restore(let run, let destination, let equipment):
       try await RestoreCommand(run: run, destination: destination, equipment: equipment).run(in: context)
     case .completion(let shell): await CompletionCommand(shell: shell).run(in: context)
