@@ -47,7 +47,7 @@ public struct AssetUpload: Hashable, Sendable, Codable {
   /// When the next attempt may be made.
   public let nextAttemptAt: Date?
   /// What stopped the last attempt.
-  public let lastError: SyncFailure?
+  public internal(set) var lastError: SyncFailure?
   /// When it was recorded.
   public let createdAt: Date
   /// Sorted by the bytes of their names.

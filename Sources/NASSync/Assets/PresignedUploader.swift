@@ -44,7 +44,7 @@ public struct PresignedUploader: Sendable {
   let options: Options
   let clock: any SyncClock
   let bandwidth: BandwidthScheduler
-  private let readers: ReaderThreads
+  let readers: ReaderThreads
   /// For tests, which end the work between two effects as a crash would.
   var checkpoint: AssetUploadRun.Checkpoint = { _ in }
 
