@@ -35,8 +35,8 @@ extension ServiceDecoder {
     service.progressTimeout = section.duration("timeout", in: range, default: service.progressTimeout)
     var stores = section.section("stores")
     service.stores = self.stores(&stores)
-    // What is missing altogether has been said, and so has a secret that stands in the file.
-    for problem in service.problems where problem.key != "url" || section.has("url") {
+    // What is missing or no text at all has been said, and so has a secret that stands in the file.
+    for problem in service.problems where problem.key != "url" || !service.url.isEmpty {
       if problem.key == "token", section.has("token") { continue }
       if problem.key.hasPrefix("stores.") {
         stores.fail(String(problem.key.dropFirst("stores.".count)), problem.message, hint: problem.hint)

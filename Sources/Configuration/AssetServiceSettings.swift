@@ -99,7 +99,8 @@ extension AssetServiceSettings {
       found += address.problems(key: "url", insecure: insecure, insecureHost: insecureHost, pin: pin, caFile: caFile)
     } else {
       found.append(
-        ("url", "this is no address of a service", "write it like https://assets.lab.example/api; the token has a key of its own (`token`)"))
+        ("url", "this is no address of a service", "write it like https://assets.lab.example/api; the token has a key of its own (`token`)")
+      )
     }
     switch login {
     case .bearer:

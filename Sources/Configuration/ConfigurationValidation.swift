@@ -40,7 +40,8 @@ extension ServiceConfiguration {
     checks.prefix = ""
     if let same = AssetServiceSettings.sameAddress(assetServices) {
       checks.that(
-        false, "asset_services.\(assetServices[same.index].name).url", "this is the address of `\(same.other)`, too", "remove one of the two")
+        false, "asset_services.\(assetServices[same.index].name).url", "this is the address of `\(same.other)`, too",
+        "remove one of the two")
     }
     if Set(assetServices.map(\.name)).count < assetServices.count {
       checks.that(false, "asset_services", "two services have one name", "give each its own")

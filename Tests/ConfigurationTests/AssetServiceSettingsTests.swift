@@ -42,12 +42,14 @@ import Testing
   }
 
   static let faults: [(lines: [String], key: String)] = [
-    (token, "url"), (["url: ftp://a/x"] + token, "url"), (["url: https://me:pw@a/x"] + token, "url"), (["url: https://a/x?y=1"] + token, "url"),
+    (token, "url"), (["url: ftp://a/x"] + token, "url"), (["url: https://me:pw@a/x"] + token, "url"),
+    (["url: https://a/x?y=1"] + token, "url"),
     (["url: https://a/b/../c"] + token, "url"), (["url: http://a/x"] + token, "url"), (["url: http://127.0.0.1/x"] + token, "url"),
     (["url: 7"] + token, "url"), (["url: http://a/x", "insecure: true"] + token, "insecure_host"),
     (["url: http://a/x", "insecure: true", "insecure_host: b"] + token, "insecure_host"),
     (["url: http://127.0.0.1/x", "insecure: true", "ca_file: a.pem"] + token, "ca_file"),
-    (["url: https://a/x", "insecure: 1"] + token, "insecure"), (["url: https://a/x"], "token"), (["url: https://a/x", "token: hunter2"], "token"),
+    (["url: https://a/x", "insecure: 1"] + token, "insecure"), (["url: https://a/x"], "token"),
+    (["url: https://a/x", "token: hunter2"], "token"),
     (["url: https://a/x", "auth: none"] + token, "auth"), (["url: https://a/x", "auth: basic"] + token, "auth"),
     (["url: https://a/x", "password: hunter2"] + token, "password"), (["url: https://a/x", "pin: abc"] + token, "pin"),
     (["url: https://a/x", "connections: 17"] + token, "connections"), (["url: https://a/x", "timeout: 2"] + token, "timeout"),

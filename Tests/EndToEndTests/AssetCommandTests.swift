@@ -68,11 +68,11 @@ import Testing
       try lab.folder.write("last", to: "files/c-last.txt")
       #expect(try await lab.nassync("asset", "add", "files", "--type", "checkpoint").status == 0)
       let child = try lab.start("asset", "run")
-      try await lab.wait { try await lab.component("b-large.bin")["state"] == .string("uploading") }
-      // 8 MiB at 16 Mbit/s take four seconds.
-      try await Task.sleep(for: .milliseconds(500))
+      // 8 MiB at 16 Mbit/s take four seconds; it dies in the middle of them.
+      try await lab.wait { lab.server.bodyBytes > 1 << 20 }
       kill(child.id, SIGKILL)
       let ended = await child.exitStatus()
+      #expect(lab.server.bodyBytes < large.count, "the store had all of it when the process died")
       let log = try lab.log()
       #expect(ended == 128 + SIGKILL, "\(log)")
       #expect(try await lab.component("a-first.txt")["state"] == .string("completed"))
@@ -124,7 +124,7 @@ import Testing
       try lab.folder.write(noise(8 << 20, seed: 8), to: "large.bin")
       #expect(try await lab.nassync("asset", "add", "large.bin", "--type", "checkpoint").status == 0)
       let child = try lab.start("--json", "asset", "run")
-      try await lab.wait { try await lab.component("large.bin")["state"] == .string("uploading") }
+      try await lab.wait { lab.server.bodyBytes > 1 << 20 }
       let clock = ContinuousClock()
       let asked = clock.now
       kill(child.id, SIGTERM)

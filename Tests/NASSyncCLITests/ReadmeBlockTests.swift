@@ -75,7 +75,9 @@ struct ReadmeBlockTests {
     }
   }
 
-  @Test("each driver has its block: a configuration and the commands that check, send and show the proof", arguments: ["sftp", "webdav", "s3", "presigned"])
+  @Test(
+    "each driver has its block: a configuration and the commands that check, send and show the proof",
+    arguments: ["sftp", "webdav", "s3", "presigned"])
   func driver(_ driver: String) throws {
     let readme = try Self.readme()
     let start = try #require(readme.range(of: "<!-- driver: \(driver) -->"))
@@ -99,7 +101,8 @@ struct ReadmeBlockTests {
       names.append("\(parsed)".prefix { $0.isLetter }.description)
       if case .check(.some(let id)) = parsed { #expect(configuration.equipment(id: id) != nil) }
     }
-    #expect(names == (driver == "presigned" ? ["assetCheck", "assetAdd", "assetRun", "assetStatus"] : ["check", "enqueue", "drain", "status"]))
+    #expect(
+      names == (driver == "presigned" ? ["assetCheck", "assetAdd", "assetRun", "assetStatus"] : ["check", "enqueue", "drain", "status"]))
   }
 
   @Test("every command that is shown anywhere in it is understood")

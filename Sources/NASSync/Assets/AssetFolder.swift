@@ -33,7 +33,8 @@ extension PresignedUploader {
     let root = path.hasPrefix("/") ? path : AssetFile.currentDirectory() + "/" + path
     let snapshot: RunSnapshot
     do throws(SyncFailure) { snapshot = try RunScanner.snapshot(of: root, metadataFolder: "", excluding: []) } catch {
-      throw SyncFailure(.local, "the folder \(displayText(path)) cannot be listed", hint: "Look at its permissions, and who writes to it now.")
+      throw SyncFailure(
+        .local, "the folder \(displayText(path)) cannot be listed", hint: "Look at its permissions, and who writes to it now.")
     }
     var components: [Component] = []
     for entry in snapshot.entries {

@@ -36,7 +36,8 @@ public actor HTTPAssetService: AssetService {
 
     /// The defaults suit a service on the Internet.
     public init(
-      url: String, token: SecretReference? = nil, caFile: String? = nil, pin: String? = nil, insecure: Bool = false, insecureHost: String? = nil,
+      url: String, token: SecretReference? = nil, caFile: String? = nil, pin: String? = nil, insecure: Bool = false,
+      insecureHost: String? = nil,
       signsDigests: Bool = false, connectTimeout: Double = 15, progressTimeout: Double = 60
     ) {
       self.url = url
@@ -84,7 +85,8 @@ public actor HTTPAssetService: AssetService {
     let token = settings.token
     http = HTTPSettings(
       origin: origin, user: token == nil ? nil : "the token", caFile: settings.caFile, pin: settings.pin,
-      allowsPlainHTTP: !address.isEncrypted, connections: 2, connectTimeout: .seconds(settings.connectTimeout), progressTimeout: .seconds(settings.progressTimeout),
+      allowsPlainHTTP: !address.isEncrypted, connections: 2, connectTimeout: .seconds(settings.connectTimeout),
+      progressTimeout: .seconds(settings.progressTimeout),
       credentials: { () throws(SyncFailure) in try Self.credentials(token) })
   }
 
@@ -106,12 +108,14 @@ public actor HTTPAssetService: AssetService {
   /// Whether the service answers and takes the token: it is asked for an asset that it does not have. Nothing is changed there.
   /// - Throws: `SyncFailure`, as the other calls.
   public func check() async throws(SyncFailure) {
-    let answer = try await ask("GET", path("nassync-check-\(UUID().uuidString.lowercased())"), Message.Nothing?.none, key: nil, limit: 1 << 20)
+    let answer = try await ask(
+      "GET", path("nassync-check-\(UUID().uuidString.lowercased())"), Message.Nothing?.none, key: nil, limit: 1 << 20)
     switch answer.status {
     case 404, 410: return
     case 200..<300:
       throw SyncFailure(
-        .misconfigured, "the service at \(http.origin) shows an asset that does not exist", hint: "Look whether `url` leads to the service.")
+        .misconfigured, "the service at \(http.origin) shows an asset that does not exist", hint: "Look whether `url` leads to the service."
+      )
     default: throw refusal(answer, "say whether it has an asset")
     }
   }
