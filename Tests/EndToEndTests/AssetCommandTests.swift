@@ -140,6 +140,77 @@ import Testing
     }
   }
 
+  /// Two at once: one sends, the other waits for it.
+  @Test func twoAtOnceSendEachFileOnce() async throws {
+    try await AssetWorkstation.with(["connections: 2"], service: ["upload_mbps: 16"]) { lab in
+      for number in 0..<4 { try lab.folder.write(noise(400_000, seed: UInt64(number)), to: "files/\(number).bin") }
+      #expect(try await lab.nassync("asset", "add", "files", "--type", "checkpoint").status == 0)
+      async let first = lab.nassync("--json", "asset", "run")
+      async let second = lab.nassync("--json", "asset", "run")
+      for answer in try await [first, second] {
+        #expect(answer.status == 0 && answer.json["ready"].elements.count == 1, "\(answer)")
+      }
+      for number in 0..<4 { #expect(lab.puts("\(number).bin") == 1) }
+      #expect(lab.server.registrations == 1 && lab.server.assets.map { $0.finalizations } == [1])
+    }
+  }
+
+  /// A service that a real server speaks TLS for: who vouches for it, and its key, are asked for as the configuration says.
+  @Test func theServiceIsWhoItShouldBe() async throws {
+    try await LoopbackWebDAV.with(.nginx, tls: true, login: .bearer) { server in
+      try await AssetWorkstation.with { lab in
+        let pin = try await server.pin()
+        func check(_ lines: String...) async throws -> (status: Int32, kind: String?) {
+          let service = ["asset_services:", "  lab:", "    url: \(server.url)"] + lines.map { "    " + $0 }
+          try lab.folder.write("state_dir: ./state\n" + service.joined(separator: "\n") + "\n", to: "nassync.yaml")
+          let answer = try await lab.nassync("--json", "asset", "check")
+          #expect(!answer.description.contains(server.token))
+          return (answer.status, answer.json.elements.first?["error"]["kind"].text)
+        }
+        let (token, authority) = ("token: file:\(server.tokenFile)", "ca_file: \(server.caFile)")
+        #expect(try await check(token, authority) == (0, nil))
+        #expect(try await check(token, authority, "pin: \(pin)") == (0, nil))
+        #expect(try await check(token, authority, "pin: \(Self.otherPin)") == (1, "host_key"))
+        #expect(try await check(token) == (1, "host_key"))
+        // The workstation's own token is another one.
+        #expect(try await check("token: file:token", authority) == (1, "auth"))
+        #expect(try await check("token: file:nothing", authority) == (2, "misconfigured"))
+      }
+    }
+  }
+
+  /// The same for the stores that the URLs lead to.
+  @Test func theStoreIsWhoItShouldBe() async throws {
+    try await LoopbackWebDAV.with(.nginx, tls: true, configuration: ["satisfy any; allow all;"]) { store in
+      try await AssetWorkstation.with { lab in
+        lab.server.placeUploads { id, name in ["name": name, "url": "https://127.0.0.1:\(store.port)\(store.rootPath)/\(id)-\(name)?sig=1"]
+        }
+        try lab.folder.write("weights", to: "model")
+        #expect(try await lab.nassync("asset", "add", "model", "--type", "checkpoint").status == 0)
+        let pin = try await store.pin()
+        for (stores, kind) in [
+          ("hosts: [127.0.0.1]", "host_key"), ("ca_file: \(store.caFile), pin: \(Self.otherPin)", "host_key"),
+          ("ca_file: \(store.caFile), hosts: [s3.lab.example]", "misconfigured"),
+        ] {
+          try lab.configure(stores: stores)
+          let refused = try await lab.nassync("--json", "asset", "run")
+          #expect(refused.status == 1, "\(refused)")
+          #expect(refused.json["failed"].elements.first?["last_error"]["kind"] == .string(kind), "\(stores): \(refused)")
+        }
+        let problems = try await lab.nassync("--json", "problems").json
+        #expect(problems.elements.map { $0["problem_class"] } == [.string("asset_failed")], "\(problems)")
+        #expect(problems.elements.first?["next_step"].text?.contains("nassync asset run 1") == true, "\(problems)")
+        try lab.configure(stores: "ca_file: \(store.caFile), pin: \(pin), hosts: [127.0.0.1]")
+        let sent = try await lab.nassync("asset", "run")
+        #expect(sent.status == 0, "\(sent)")
+        #expect(try String(contentsOfFile: "\(store.rootFolder)/asset-1-model", encoding: .utf8) == "weights")
+        #expect(try await lab.nassync("--json", "problems").json == .array([]))
+      }
+    }
+  }
+
+  private static let otherPin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
   @Test func whatFailsSaysHowItGoesOn() async throws {
     try await AssetWorkstation.with(service: ["retry: { backoff: [1h] }"]) { lab in
       try lab.folder.write("{}", to: "a.json")
@@ -155,6 +226,8 @@ import Testing
       #expect(check.status == 75, "\(check)")
       lab.server.override { _ in nil }
       let requests = lab.server.requests.count
+      let problems = try await lab.nassync("--json", "problems").json
+      #expect(problems.elements.map { $0["problem_class"] } == [.string("asset_waiting")], "\(problems)")
       let early = try await lab.nassync("asset", "run")
       #expect(early.status == 75 && early.errorText.contains("tried again"), "\(early)")
       #expect(lab.server.requests.count == requests)
@@ -232,10 +305,12 @@ struct AssetWorkstation: Sendable {
   }
 
   /// Writes the configuration anew.
-  func configure(_ settings: [String] = [], service: [String] = []) throws {
+  func configure(
+    _ settings: [String] = [], service: [String] = [], stores: String = "insecure: true, hosts: [127.0.0.1]"
+  ) throws {
     let lines =
       ["state_dir: ./state", "equipment_dir: ./equipment"] + service + ["asset_services:", "  lab:", "    url: \(server.url)"]
-      + (["token: file:token", "insecure: true", "stores: { insecure: true, hosts: [127.0.0.1] }"] + settings).map { "    " + $0 }
+      + (["token: file:token", "insecure: true", "stores: { \(stores) }"] + settings).map { "    " + $0 }
     try folder.write(lines.joined(separator: "\n") + "\n", to: "nassync.yaml")
   }
 
