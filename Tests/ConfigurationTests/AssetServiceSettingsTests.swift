@@ -32,6 +32,22 @@ import Testing
     }
   }
 
+  /// What `nassync init` shows in comments is right once the comment signs are taken away.
+  @Test func theExampleOfInitIsTaken() throws {
+    let text = try #require(StarterConfiguration.files.first).text
+    let start = try #require(text.range(of: "# asset_services:\n"))
+    let example = text[start.lowerBound...].split(separator: "\n").map { $0.dropFirst(2) }.joined(separator: "\n") + "\n"
+    let read = try ConfigurationFolder.with(["nassync.yaml": ConfigurationFolder.service + example]) { try $0.load() }
+    #expect(read.assetServices.map { $0.name } == ["lab"])
+    // The keys that stay comments there are known ones.
+    for line in example.split(separator: "\n") where line.contains("    # ") {
+      let key = line.drop { $0 == " " || $0 == "#" }.prefix { $0 != ":" }
+      let problems = try ConfigurationFolder.problems(
+        service: service(["url: https://a"] + Self.token + ["\(key): { never: right }"]))
+      #expect(!problems.contains { $0.message.contains("not known here") && $0.keyPath.hasSuffix(".\(key)") }, "\(key)")
+    }
+  }
+
   @Test func defaultsAreThoseOfTheLibrary() throws {
     try ConfigurationFolder.with(["nassync.yaml": service(["url: https://assets"] + Self.token)]) { folder in
       let read = try #require(try folder.load().assetServices.first)

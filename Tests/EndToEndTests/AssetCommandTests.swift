@@ -249,6 +249,8 @@ import Testing
       let changed = try await lab.nassync("--json", "asset", "run")
       #expect(changed.status == 1 && changed.json["failed"].elements.first?["state"] == .string("abandoned"), "\(changed)")
       #expect(lab.server.assets.allSatisfy { $0.state != "ready" })
+      let givenUp = try await lab.nassync("asset", "run", "2")
+      #expect(givenUp.status == 1 && givenUp.errorText.contains("`nassync asset add` with its files"), "\(givenUp)")
       #expect(try await lab.nassync("asset", "add", "a.json", "--type", "report").status == 0)
       #expect(try await lab.nassync("asset", "run").status == 0)
       #expect(lab.server.assets.filter { $0.state == "ready" }.count == 1)

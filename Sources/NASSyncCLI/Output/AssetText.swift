@@ -71,7 +71,13 @@ enum AssetText {
       lines.append("  \(displayText(error.message)) (\(error.kind.rawValue))")
       lines.append("  \(displayText(error.hint))")
     }
-    if waits, let next = asset.nextAttemptAt { lines.append("  It is tried again by `nassync asset run` after \(Moment.local(next)).") }
+    if waits, let next = asset.nextAttemptAt {
+      lines.append("  It is tried again by `nassync asset run` after \(Moment.local(next)).")
+    } else if asset.state == .abandoned {
+      lines.append("  It is given up: `nassync asset add` with its files makes a new asset of what is there then.")
+    } else {
+      lines.append("  Then: nassync asset run \(asset.number)")
+    }
     return lines
   }
 
