@@ -97,10 +97,12 @@ extension NASSyncClient {
   /// on record, and a call before it leaves the asset as it is. One that another process sends at the moment is waited for.
   /// - Parameters:
   ///   - numbers: Those to send; empty takes all that are open, also those whose last failure wanted a person.
+  ///   - beginning: Told of each when its turn comes.
   ///   - settled: Told of each when it has had its turn.
   /// - Throws: `SyncFailure` where the queue file cannot be used or a number is none. What happened to the assets is in the report.
   public func sendAssets(
-    _ numbers: [Int64] = [], settled: @Sendable (AssetUpload) async -> Void = { _ in }
+    _ numbers: [Int64] = [], beginning: @Sendable (AssetUpload) async -> Void = { _ in },
+    settled: @Sendable (AssetUpload) async -> Void = { _ in }
   ) async throws(SyncFailure) -> AssetReport {
     var report = AssetReport()
     var uploads: [AssetUpload] = []
@@ -115,6 +117,7 @@ extension NASSyncClient {
         report.interrupted = true
         break
       }
+      await beginning(upload)
       var failure: SyncFailure?
       do throws(SyncFailure) { try await send(upload, &services) } catch { failure = error }
       if failure?.kind == .interrupted, Task.isCancelled {

@@ -21,6 +21,8 @@ struct AssetRunCommand: Sendable {
         return .success(
           try await asking { () async throws(SyncFailure) in
             try await client.sendAssets(numbers) { asset in
+              if asset.state == .pending { await console.note("sending \(AssetText.title(asset))") }
+            } settled: { asset in
               if asset.state == .ready {
                 await console.say(["ready: \(AssetText.title(asset)), evidence \(asset.evidence.rawValue)"])
               } else {
