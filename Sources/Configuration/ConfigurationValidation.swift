@@ -33,6 +33,19 @@ extension ServiceConfiguration {
         validator.command.first?.isEmpty == false, "gate.validators[\(index)].command", "there is no program", "name the program")
       checks.number("gate.validators[\(index)].timeout", validator.timeout, in: SettingLimits.validatorTimeout)
     }
+    for service in assetServices {
+      checks.prefix = "asset_services.\(service.name)."
+      service.check(&checks)
+    }
+    checks.prefix = ""
+    if let same = AssetServiceSettings.sameAddress(assetServices) {
+      checks.that(
+        false, "asset_services.\(assetServices[same.index].name).url", "this is the address of `\(same.other)`, too",
+        "remove one of the two")
+    }
+    if Set(assetServices.map(\.name)).count < assetServices.count {
+      checks.that(false, "asset_services", "two services have one name", "give each its own")
+    }
     var ids: Set<String> = []
     for (index, profile) in equipment.enumerated() {
       checks.prefix = "equipment[\(index)]."
@@ -107,6 +120,18 @@ extension S3Destination {
     checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.abort_uploads_after", abortUploadsAfter, in: SettingLimits.uploadAge)
+  }
+}
+
+extension AssetServiceSettings {
+  fileprivate func check(_ checks: inout SettingChecks) {
+    checks.that(Self.isName(name), "name", Self.noName, Self.nameHint)
+    for problem in problems { checks.that(false, problem.key, problem.message, problem.hint) }
+    if let caFile { checks.absolute("ca_file", caFile) }
+    if let caFile = stores.caFile { checks.absolute("stores.ca_file", caFile) }
+    checks.number("connections", connections, in: SettingLimits.connections)
+    checks.number("connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
+    checks.number("timeout", progressTimeout, in: SettingLimits.networkTimeout)
   }
 }
 

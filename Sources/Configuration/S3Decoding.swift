@@ -6,8 +6,8 @@ extension EquipmentDecoder {
       endpoint: section.requiredText("endpoint", "the store's address, https://…,"),
       bucket: section.requiredText("bucket", "the bucket's name"),
       accessKeyID: section.requiredText("access_key_id", "the access key's id"), secretAccessKey: nil)
-    destination.secretAccessKey = secret("secret_access_key", &section)
-    destination.sessionToken = secret("session_token", &section)
+    destination.secretAccessKey = section.secret("secret_access_key", paths)
+    destination.sessionToken = section.secret("session_token", paths)
     destination.prefix = section.text("prefix", "a folder in the bucket")
     destination.region = section.text("region", "the store's region") ?? destination.region
     if section.has("addressing") { destination.addressing = section.choice("addressing", default: S3Destination.Addressing.path) }

@@ -24,6 +24,8 @@ public struct ServiceConfiguration: Hashable, Sendable {
   public var gate: GateSettings
   /// IANA name of the time zone for timetables that name none; nil is the workstation's.
   public var timeZone: String?
+  /// Services that hand out presigned URLs for assets, in the file's order.
+  public var assetServices: [AssetServiceSettings]
   /// The instruments, by id.
   public var equipment: [EquipmentProfile]
   /// The file that this was read from, nil for one built in code.
@@ -38,7 +40,7 @@ public struct ServiceConfiguration: Hashable, Sendable {
     metadataFolder: String = ServiceConfiguration.defaultMetadataFolder, workers: Int = 4, uploadMbps: Double? = nil,
     retry: RetrySettings = RetrySettings(), verify: VerifySettings = VerifySettings(),
     cleanup: CleanupSettings = CleanupSettings(), gate: GateSettings = GateSettings(), timeZone: String? = nil,
-    sourceFile: String? = nil
+    assetServices: [AssetServiceSettings] = [], sourceFile: String? = nil
   ) {
     self.stateDirectory = stateDirectory
     self.equipmentDirectory = equipmentDirectory
@@ -50,12 +52,16 @@ public struct ServiceConfiguration: Hashable, Sendable {
     self.cleanup = cleanup
     self.gate = gate
     self.timeZone = timeZone
+    self.assetServices = assetServices
     self.equipment = equipment
     self.sourceFile = sourceFile
   }
 
   /// The instrument of an id.
   public func equipment(id: String) -> EquipmentProfile? { equipment.first { $0.id == id } }
+
+  /// The asset service of a name.
+  public func assetService(name: String) -> AssetServiceSettings? { assetServices.first { $0.name.utf8.elementsEqual(name.utf8) } }
 
   /// Each instrument's timetable by its id, with the service's time zone where it names none.
   public var bandwidthProfiles: [String: BandwidthProfile] {

@@ -37,6 +37,7 @@ struct ServiceDecoder {
     configuration.verify = verify(&section)
     configuration.cleanup = cleanup(&section)
     configuration.gate = gate(&section)
+    configuration.assetServices = assetServices(&section)
     section.close()
     return configuration
   }

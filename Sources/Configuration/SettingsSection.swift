@@ -263,6 +263,34 @@ struct SettingsSection {
     return SettingsSection(node, path: name(key), report: report)
   }
 
+  /// The sections of a mapping whose keys are names that the file chooses, in the file's order.
+  mutating func namedSections(_ key: String, limit: Int) -> [(name: String, section: SettingsSection)] {
+    guard let node = take(key) else { return [] }
+    let all = SettingsSection(node, path: name(key), report: report)
+    guard all.entries.count <= limit else {
+      fail(key, "this has \(all.entries.count) entries, and at most \(limit) are allowed", hint: "remove those that are not used")
+      return []
+    }
+    return all.entries.map { ($0.key, SettingsSection($0.value, path: all.name($0.key), report: report)) }
+  }
+
+  /// A reference to a secret; relative paths are seen from the file.
+  mutating func secret(_ key: String, _ paths: ConfigurationPaths) -> SecretReference? {
+    guard let text = text(key, "the place of a secret, `file:PATH`, `env:NAME` or `credential:NAME`,") else { return nil }
+    guard let reference = SecretReference(text) else {
+      fail(
+        key, "a secret is written in a configuration file",
+        hint: "remove it and change the secret; only a reference may stand in a file: `file:PATH`, `env:NAME` or `credential:NAME`")
+      return nil
+    }
+    guard case .file(let path) = reference.place else { return reference }
+    guard let absolute = paths.resolve(path) else {
+      fail(key, "`\(path)` cannot be read as a path", hint: "write the whole path")
+      return nil
+    }
+    return SecretReference("file:\(absolute)")
+  }
+
   /// A list of sections.
   mutating func sections(_ key: String, limit: Int = 256) -> [SettingsSection] {
     let items = items(key, "mappings", limit: limit) ?? []

@@ -65,6 +65,16 @@ public enum StarterConfiguration {
       #   - command: [./check-run, --strict]
       #     timeout: 60s
 
+    # Services that take files by presigned URLs, for `nassync asset add FILE… --type T`.
+    # asset_services:
+    #   lab:
+    #     url: https://assets.lab.example/api
+    #     token: file:assets-token   # mode 0600; or env:NAME, credential:NAME. Never the token itself
+    #     # auth: none               # in place of the token
+    #     # ca_file: assets-ca.pem   # the service's own authority, in place of the system's
+    #     # pin: sha256//…           # its public key, in addition
+    #     # stores: { hosts: [objects.lab.example], ca_file: store-ca.pem }   # where its URLs may lead
+
     """
 
   private static let equipment = """

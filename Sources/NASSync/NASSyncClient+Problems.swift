@@ -92,6 +92,7 @@ extension NASSyncClient {
     }
     problems += problemsOfIdleQueue(jobs)
     problems += await problemsOfOverrides(jobs)
+    problems += problemsOfAssets(try await queue.assetUploads(openOnly: true))
     return problems
   }
 

@@ -81,6 +81,7 @@ enum ConfigurationDifference {
     if old.verify != new.verify { words.append("verify") }
     if old.cleanup != new.cleanup { words.append("cleanup") }
     if old.gate != new.gate { words.append("gate") }
+    if old.assetServices != new.assetServices { words.append("asset_services") }
     for profile in new.equipment {
       guard let former = old.equipment(id: profile.id) else {
         words.append("instrument \(profile.id) added")

@@ -8,7 +8,7 @@ import SyncModel
 /// What wants a person although no single job failed.
 extension NASSyncClient {
   /// Seconds for which due jobs may wait for somebody who works: a timer that runs `drain` comes by once an hour.
-  private static let longestIdle: Double = 3600 * 1.5
+  static let longestIdle: Double = 3600 * 1.5
   /// Seconds before an override's end in which it is announced.
   private static let overrideNotice: Double = 7 * 86_400
   /// Bytes that the disk of the state folder should have free: the queue needs little, but a write that fails stops everything.

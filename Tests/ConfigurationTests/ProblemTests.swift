@@ -33,7 +33,7 @@ import Testing
   static let service: [Fault] = [
     Fault("worker: 4\n", 1, 1, "worker", "not known", "`workers`"),
     Fault("state_dir: x\nStateDir: y\n", 2, 1, "StateDir", "not known", "`state_dir`"),
-    Fault("zebra: 4\n", 1, 1, "zebra", "not known", "known here: cleanup, equipment_dir"),
+    Fault("zebra: 4\n", 1, 1, "zebra", "not known", "known here: asset_services, cleanup"),
     Fault("retry: { backof: [1s] }\n", 1, 10, "retry.backof", "not known", "`backoff`"),
     Fault("workers: \"4\"\n", 1, 10, "workers", "a whole number from 1 to 64", "quotation marks"),
     Fault("workers: many\n", 1, 10, "workers", "this is a text"),

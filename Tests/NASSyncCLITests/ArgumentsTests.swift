@@ -32,6 +32,14 @@ struct ArgumentsTests {
       ("override revoke a 8c7e --reason x", .overrideRevoke(run: "a", id: "8c7e", reason: "x")),
       ("override list a", .overrideList(run: "a")),
       ("history a", .history(run: "a")), ("restore a b", .restore(run: "a", destination: "b", equipment: nil)),
+      ("asset add a b --type t", .assetAdd(files: ["a", "b"], type: "t")),
+      (
+        "asset add a --type t --service s --key k --media-type text/plain",
+        .assetAdd(files: ["a"], type: "t", service: "s", key: "k", mediaType: "text/plain")
+      ),
+      ("asset run", .assetRun(numbers: [])), ("asset run 2 31", .assetRun(numbers: [2, 31])), ("asset status 2", .assetStatus(number: 2)),
+      ("asset list", .assetList(all: false)), ("asset list --all", .assetList(all: true)), ("asset abandon 2", .assetAbandon(number: 2)),
+      ("asset check", .assetCheck(service: nil)), ("asset check --service s", .assetCheck(service: "s")),
       ("completion fish", .completion(.fish)), ("--version", .version),
     ]
     for (line, command) in simplest { #expect(try parse(line).command == command, "\(line)") }

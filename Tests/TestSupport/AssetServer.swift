@@ -73,6 +73,7 @@ public final class AssetServer: Sendable {
     var oldest = 1
     var newest = 1
     var requests: [Request] = []
+    var bodyBytes = 0
   }
 
   private let state = Mutex(State())
@@ -113,6 +114,9 @@ public final class AssetServer: Sendable {
   /// All, in order.
   public var requests: [Request] { state.withLock { $0.requests } }
 
+  /// Bytes of bodies that have come in so far, also of requests that were never read to their end.
+  public var bodyBytes: Int { state.withLock { $0.bodyBytes } }
+
   /// Answers in the server's place; nil leaves it to the server.
   public func override(_ body: @escaping @Sendable (Request) -> Reply?) { answer.withLock { $0 = body } }
 
@@ -151,6 +155,7 @@ public final class AssetServer: Sendable {
       while body.count < length {
         guard let bytes = connection.read(min(1 << 20, length - body.count)) else { return }
         body += bytes
+        state.withLock { $0.bodyBytes += bytes.count }
       }
       let parts = words[1].split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
       let request = Request(

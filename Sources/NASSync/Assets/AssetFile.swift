@@ -74,13 +74,13 @@ enum AssetFile {
     } catch { throw misconfigured(path, "the path names no file") }
   }
 
-  private static func currentDirectory() -> String {
+  static func currentDirectory() -> String {
     guard let path = getcwd(nil, 0) else { return "" }
     defer { free(path) }
     return String(cString: path)
   }
 
-  private static func misconfigured(_ component: String, _ what: String) -> SyncFailure {
+  static func misconfigured(_ component: String, _ what: String) -> SyncFailure {
     SyncFailure(.misconfigured, "\(displayText(component)): \(what)", hint: "A component is one regular file; links are not followed.")
   }
 }

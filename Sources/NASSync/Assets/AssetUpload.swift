@@ -47,7 +47,7 @@ public struct AssetUpload: Hashable, Sendable, Codable {
   /// When the next attempt may be made.
   public let nextAttemptAt: Date?
   /// What stopped the last attempt.
-  public let lastError: SyncFailure?
+  public internal(set) var lastError: SyncFailure?
   /// When it was recorded.
   public let createdAt: Date
   /// Sorted by the bytes of their names.
@@ -84,6 +84,8 @@ extension PresignedUploader {
     public var uploadMbps: Double?
     /// A PEM file of the authorities that are trusted in place of the system's.
     public var caFile: String?
+    /// `sha256//BASE64` of the stores' public key, several joined by `;`: asked for beside a certificate that holds.
+    public var pin: String?
     /// Whether URLs may be plain `http`, to this machine and to `insecureHost`.
     public var insecure: Bool
     /// The host that `insecure` is meant for, where that is not this machine.
@@ -104,14 +106,14 @@ extension PresignedUploader {
 
     /// The defaults suit a store on the Internet.
     public init(
-      inFlight: Int = 4, uploadMbps: Double? = nil, caFile: String? = nil, insecure: Bool = false, insecureHost: String? = nil,
-      allowedHosts: Set<String>? = nil, provesStores: Bool = false, retry: RetrySettings = RetrySettings(), waitsForRetries: Bool = true,
-      connectTimeout: Double = 15,
-      progressTimeout: Double = 60
+      inFlight: Int = 4, uploadMbps: Double? = nil, caFile: String? = nil, pin: String? = nil, insecure: Bool = false,
+      insecureHost: String? = nil, allowedHosts: Set<String>? = nil, provesStores: Bool = false, retry: RetrySettings = RetrySettings(),
+      waitsForRetries: Bool = true, connectTimeout: Double = 15, progressTimeout: Double = 60
     ) {
       self.inFlight = min(16, max(1, inFlight))
       self.uploadMbps = uploadMbps
       self.caFile = caFile
+      self.pin = pin
       self.insecure = insecure
       self.insecureHost = insecureHost
       self.allowedHosts = allowedHosts
@@ -127,7 +129,7 @@ extension PresignedUploader {
     /// Nobody logs in at a store: the URL's own query is all there is.
     func httpSettings(_ origin: HTTPOrigin) -> HTTPSettings {
       HTTPSettings(
-        origin: origin, caFile: caFile, allowsPlainHTTP: origin.scheme == .http && insecure, connections: inFlight,
+        origin: origin, caFile: caFile, pin: pin, allowsPlainHTTP: origin.scheme == .http && insecure, connections: inFlight,
         connectTimeout: .seconds(connectTimeout), progressTimeout: .seconds(progressTimeout))
     }
   }

@@ -21,6 +21,8 @@ public actor HTTPAssetService: AssetService {
     public var token: SecretReference?
     /// A PEM file of the authorities that are trusted in place of the system's.
     public var caFile: String?
+    /// `sha256//BASE64` of the service's public key, several joined by `;`: asked for beside a certificate that holds.
+    public var pin: String?
     /// Whether plain `http` may be spoken, with this machine and with `insecureHost`.
     public var insecure: Bool
     /// The host that `insecure` is meant for, where that is not this machine.
@@ -34,12 +36,14 @@ public actor HTTPAssetService: AssetService {
 
     /// The defaults suit a service on the Internet.
     public init(
-      url: String, token: SecretReference? = nil, caFile: String? = nil, insecure: Bool = false, insecureHost: String? = nil,
+      url: String, token: SecretReference? = nil, caFile: String? = nil, pin: String? = nil, insecure: Bool = false,
+      insecureHost: String? = nil,
       signsDigests: Bool = false, connectTimeout: Double = 15, progressTimeout: Double = 60
     ) {
       self.url = url
       self.token = token
       self.caFile = caFile
+      self.pin = pin
       self.insecure = insecure
       self.insecureHost = insecureHost
       self.signsDigests = signsDigests
@@ -80,8 +84,9 @@ public actor HTTPAssetService: AssetService {
     signsDigests = settings.signsDigests
     let token = settings.token
     http = HTTPSettings(
-      origin: origin, user: token == nil ? nil : "the token", caFile: settings.caFile, allowsPlainHTTP: !address.isEncrypted,
-      connections: 2, connectTimeout: .seconds(settings.connectTimeout), progressTimeout: .seconds(settings.progressTimeout),
+      origin: origin, user: token == nil ? nil : "the token", caFile: settings.caFile, pin: settings.pin,
+      allowsPlainHTTP: !address.isEncrypted, connections: 2, connectTimeout: .seconds(settings.connectTimeout),
+      progressTimeout: .seconds(settings.progressTimeout),
       credentials: { () throws(SyncFailure) in try Self.credentials(token) })
   }
 
@@ -98,6 +103,21 @@ public actor HTTPAssetService: AssetService {
   public func close() async {
     await client?.close()
     client = nil
+  }
+
+  /// Whether the service answers and takes the token: it is asked for an asset that it does not have. Nothing is changed there.
+  /// - Throws: `SyncFailure`, as the other calls.
+  public func check() async throws(SyncFailure) {
+    let answer = try await ask(
+      "GET", path("nassync-check-\(UUID().uuidString.lowercased())"), Message.Nothing?.none, key: nil, limit: 1 << 20)
+    switch answer.status {
+    case 404, 410: return
+    case 200..<300:
+      throw SyncFailure(
+        .misconfigured, "the service at \(http.origin) shows an asset that does not exist", hint: "Look whether `url` leads to the service."
+      )
+    default: throw refusal(answer, "say whether it has an asset")
+    }
   }
 
   // MARK: - The calls

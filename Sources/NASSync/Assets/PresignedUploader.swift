@@ -44,7 +44,7 @@ public struct PresignedUploader: Sendable {
   let options: Options
   let clock: any SyncClock
   let bandwidth: BandwidthScheduler
-  private let readers: ReaderThreads
+  let readers: ReaderThreads
   /// For tests, which end the work between two effects as a crash would.
   var checkpoint: AssetUploadRun.Checkpoint = { _ in }
 
@@ -82,6 +82,25 @@ public struct PresignedUploader: Sendable {
   public func upload(
     assetType: String, components: [Component], service: any AssetService, key: String? = nil
   ) async throws(SyncFailure) -> AssetUpload {
+    let row = try await record(assetType, components, service: service.name, key: key)
+    return try await work(on: row.number, service: service)
+  }
+
+  /// Records an asset without sending anything: `resume` sends it, in this process or a later one. The same call again means the same asset, as
+  /// with `upload`.
+  /// - Parameter service: `AssetService.name` of the service that is to get it.
+  /// - Throws: As `upload` for the list and its files.
+  public func add(
+    assetType: String, components: [Component], service: String, key: String? = nil
+  ) async throws(SyncFailure) -> AssetUpload {
+    let row = try await record(assetType, components, service: service, key: key)
+    guard let upload = try await upload(row.number) else { throw AssetUploadRun.stopped }
+    return upload
+  }
+
+  private func record(
+    _ assetType: String, _ components: [Component], service: String, key: String?
+  ) async throws(SyncFailure) -> AssetUploadRow {
     try Self.check(assetType, components)
     let rows = try await readers.next().run { () throws(SyncFailure) in
       var rows: [AssetUploadComponentRow] = []
@@ -92,10 +111,9 @@ public struct PresignedUploader: Sendable {
       }
       return rows
     }
-    let identity = try Self.identity(service: service.name, key: key, assetType: assetType, rows)
-    let row = try await queue.assetUpload(
-      identity: identity, service: service.name, type: assetType, newKey: UUID().uuidString.lowercased(), components: rows)
-    return try await work(on: row.number, service: service)
+    let identity = try Self.identity(service: service, key: key, assetType: assetType, rows)
+    return try await queue.assetUpload(
+      identity: identity, service: service, type: assetType, newKey: UUID().uuidString.lowercased(), components: rows)
   }
 
   /// Goes on with an upload that an earlier process began; `uploads()` lists them. On one that is ready it returns what is on record.
@@ -129,7 +147,8 @@ public struct PresignedUploader: Sendable {
     return result
   }
 
-  private func upload(_ number: Int64) async throws(SyncFailure) -> AssetUpload? {
+  /// What is on record of one upload; nil where there is none of that number.
+  public func upload(_ number: Int64) async throws(SyncFailure) -> AssetUpload? {
     guard let row = try await queue.assetUpload(number: number) else { return nil }
     return AssetUpload(row, try await queue.assetUploadComponents(of: number))
   }

@@ -213,6 +213,14 @@ extension Arguments {
       return .recover(runs: operands, equipment: try equipment(values, spec), dryRun: scanned.flags.contains(.dryRun))
     case .restore:
       return .restore(run: try operand(0), destination: try operand(1), equipment: try equipment(values, spec))
+    case .assetAdd:
+      return .assetAdd(
+        files: operands, type: values[.type] ?? "", service: values[.service], key: values[.key], mediaType: values[.mediaType])
+    case .assetRun: return .assetRun(numbers: try operands.map { (text) throws(UsageError) in try assetNumber(text, spec) })
+    case .assetStatus: return .assetStatus(number: try assetNumber(try operand(0), spec))
+    case .assetList: return .assetList(all: scanned.flags.contains(.all))
+    case .assetAbandon: return .assetAbandon(number: try assetNumber(try operand(0), spec))
+    case .assetCheck: return .assetCheck(service: values[.service])
     case .completion:
       let name = try operand(0)
       guard let shell = CompletionShell(rawValue: name) else {
@@ -232,6 +240,13 @@ extension Arguments {
       throw error("--equipment takes an id of capital letters, digits and _, such as CYTOMETER_01, not \(displayText(id))", spec)
     }
     return id
+  }
+
+  private static func assetNumber(_ text: String, _ spec: CommandSpec) throws(UsageError) -> Int64 {
+    guard let number = Int64(text), number > 0 else {
+      throw error("an asset has a number, as `asset list` shows it, not \(displayText(text))", spec)
+    }
+    return number
   }
 
   private static func problemClass(_ values: [OptionName: String], _ spec: CommandSpec) throws(UsageError) -> FindingClass {

@@ -28,11 +28,17 @@ package enum CommandName: String, Hashable, Sendable, CaseIterable {
   case history
   case restore
   case recover
+  case assetAdd = "asset add"
+  case assetRun = "asset run"
+  case assetStatus = "asset status"
+  case assetList = "asset list"
+  case assetAbandon = "asset abandon"
+  case assetCheck = "asset check"
   case completion
 
   /// The words: one, or two for a command of a group.
   var words: [String] { rawValue.split(separator: " ").map(String.init) }
-  /// `override` for its three commands, nil otherwise.
+  /// `override` for its three commands, `asset` for its own, nil otherwise.
   var group: String? { words.count > 1 ? words.first : nil }
 }
 
@@ -45,6 +51,8 @@ package enum OptionName: String, Hashable, Sendable, CaseIterable {
   case problemClass = "class"
   case reason, path, expires
   case dryRun = "dry-run"
+  case type, service, key
+  case mediaType = "media-type"
 }
 
 /// What a word of the command line names: how the shell completes it.

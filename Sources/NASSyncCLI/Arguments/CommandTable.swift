@@ -12,7 +12,10 @@ enum CommandTable {
   ]
 
   /// Groups of commands, with a line for the list.
-  static let groups: [(word: String, summary: String)] = [("override", "let one class of finding pass the gate, on the record")]
+  static let groups: [(word: String, summary: String)] = [
+    ("override", "let one class of finding pass the gate, on the record"),
+    ("asset", "files that go to a service as one asset, by presigned URLs"),
+  ]
 
   /// Classes of findings that an override can let through, for completion. External validators may bring more.
   static let overridableClasses: [FindingClass] = [
@@ -162,6 +165,49 @@ enum CommandTable {
           (.mismatch, "the NAS does not hold what a run's manifest says"), (.blocked, "the gate keeps a run that had been enqueued"),
           (.tryAgainLater, "a NAS does not answer: what it alone knows is missing still"),
         ])
+    case .assetAdd:
+      CommandSpec(
+        name, usage: "FILE… --type T [--service NAME] [--key K] [--media-type M]", "record files as one asset to be sent",
+        details:
+          "A file becomes a component of its own name, a folder one component for each file in it, named by its path there. Nothing is sent yet: "
+          + "`asset run` does. The same command again means the same asset, unless its files have changed since it was finished.",
+        operands: [.several("FILE", .file)],
+        options: [
+          OptionSpec(.type, ("T", .text), required: true, "what kind of asset it is for the service, such as checkpoint"),
+          OptionSpec(.service, ("NAME", .text), "one of asset_services; needed where there are several"),
+          OptionSpec(.key, ("K", .text), "tells apart assets of the same files"),
+          OptionSpec(.mediaType, ("M", .text), "media type of the files; application/octet-stream unless said"),
+        ])
+    case .assetRun:
+      CommandSpec(
+        name, usage: "[NUMBER…]", "send what is recorded, and have the service finish it",
+        details:
+          "Without NUMBER it takes all assets that are not finished. A component that the store has confirmed is not sent again, and the service "
+          + "is asked to finish an asset only once all are there and no file has changed. Interrupted at any moment, it goes on where it was when "
+          + "started again. No local file is ever removed.",
+        operands: [.several("NUMBER", .text, minimum: 0)],
+        exitCodes: [(.tryAgainLater, "something waits for a later try, or the command was interrupted")])
+    case .assetStatus:
+      CommandSpec(
+        name, usage: "NUMBER", "where one asset stands, and what vouches for each of its files",
+        details: "NUMBER is what `asset add` printed. Shows the SHA-256 of what was sent of each file, and the evidence.",
+        operands: [.one("NUMBER", .text)])
+    case .assetList:
+      CommandSpec(
+        name, usage: "[--all]", "the assets that are not finished", details: "Oldest first, with what stopped the last attempt.",
+        options: [OptionSpec(.all, "also those that are finished or given up")])
+    case .assetAbandon:
+      CommandSpec(
+        name, usage: "NUMBER", "give an unfinished asset up",
+        details:
+          "Only on this side: the service is not told, and no file is removed. `asset add` with the same files makes a new asset then.",
+        operands: [.one("NUMBER", .text)])
+    case .assetCheck:
+      CommandSpec(
+        name, usage: "[--service NAME]", "ask the asset services whether they answer and take the token",
+        details: "Nothing is changed there. Stores are not asked: what leads to them are the URLs of an asset.",
+        options: [OptionSpec(.service, ("NAME", .text), "only this one of asset_services")],
+        exitCodes: [(.tryAgainLater, "a service does not answer")])
     case .completion:
       CommandSpec(
         name, usage: "bash|zsh|fish", "a script that completes commands in your shell",

@@ -53,6 +53,13 @@ package enum Command: Hashable, Sendable {
   case cleanup(runs: [String], dryRun: Bool)
   case restore(run: String, destination: String, equipment: String?)
   case recover(runs: [String], equipment: String?, dryRun: Bool)
+  case assetAdd(files: [String], type: String, service: String? = nil, key: String? = nil, mediaType: String? = nil)
+  /// No numbers: all that are open.
+  case assetRun(numbers: [Int64])
+  case assetStatus(number: Int64)
+  case assetList(all: Bool)
+  case assetAbandon(number: Int64)
+  case assetCheck(service: String?)
   case completion(CompletionShell)
   /// The text to print on standard output.
   case help(String)

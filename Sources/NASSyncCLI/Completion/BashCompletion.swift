@@ -10,9 +10,8 @@ extension CompletionScript {
       "      [[ $word == = ]] || option=", "      continue", "    fi", "    case $word in",
       "      \(withValue.map(long).joined(separator: "|"))) option=$word ;;", "      -* | =) ;;",
     ]
-    for group in CommandTable.groups {
-      lines.append("      *) if [[ -z $command || $command == \(group.word) ]]; then command=\"${command:+$command }$word\"; fi ;;")
-    }
+    let goesOn = (["-z $command"] + CommandTable.groups.map { "$command == \($0.word)" }).joined(separator: " || ")
+    lines.append("      *) if [[ \(goesOn) ]]; then command=\"${command:+$command }$word\"; fi ;;")
     lines += [
       "    esac", "  done", "  [[ $current == = ]] && current=", "", "  local words= folders= files=", "  if [[ -n $option ]]; then",
       "    case $option in",

@@ -89,6 +89,13 @@ extension Command {
       try await RecoverCommand(runs: runs, equipment: equipment, dryRun: dryRun).run(in: context)
     case .restore(let run, let destination, let equipment):
       try await RestoreCommand(run: run, destination: destination, equipment: equipment).run(in: context)
+    case .assetAdd(let files, let type, let service, let key, let mediaType):
+      try await AssetAddCommand(files: files, type: type, service: service, key: key, mediaType: mediaType).run(in: context)
+    case .assetRun(let numbers): try await AssetRunCommand(numbers: numbers).run(in: context)
+    case .assetStatus(let number): try await AssetStatusCommand(number: number).run(in: context)
+    case .assetList(let all): try await AssetListCommand(all: all).run(in: context)
+    case .assetAbandon(let number): try await AssetAbandonCommand(number: number).run(in: context)
+    case .assetCheck(let service): try await AssetCheckCommand(service: service).run(in: context)
     case .completion(let shell): await CompletionCommand(shell: shell).run(in: context)
     case .help(let text): await InformationCommand.help(text).run(in: context)
     case .version: await InformationCommand.version.run(in: context)
