@@ -175,11 +175,11 @@ struct ComponentSender: Sendable {
       let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
       do throws(TransportError) {
         var stream = stream
-        let start = min(handle.offset ?? mark.bytes, mark.bytes)
-        if start < mark.bytes {
-          // What lay there is gone: those bytes are read once more.
+        let start = min(handle.offset ?? mark.bytes, size)
+        if start != mark.bytes {
           do throws(SyncFailure) {
-            stream = try await FileStream.open(entry, in: folder, on: readers.next())
+            // What lay there is gone: those bytes are read once more.
+            if start < mark.bytes { stream = try await FileStream.open(entry, in: folder, on: readers.next()) }
             try await stream.skip(to: start)
           } catch { throw .failure(error, sessionLost: false) }
         }
