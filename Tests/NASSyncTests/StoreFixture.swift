@@ -106,11 +106,11 @@ struct StoreFixture: Sendable {
     guard Set(named.keys) == local else { throw TemporaryFolder.Failure("\(what): the manifest names \(named.keys), here are \(local)") }
     let bookkeeping = ["checksums.sha256", "creation.json", "receipt.json"].map { ".exlab-wizard/" + $0 }
     let base = key(run) + "/"
-    let there = try await store.keys(base).map { String($0.dropFirst(base.count)) }.filter { !$0.hasSuffix("/") && !$0.isEmpty }
+    let digests = try await store.digests(base)
+    let there = digests.keys.map { String($0.dropFirst(base.count)) }.filter { !$0.hasSuffix("/") && !$0.isEmpty }
     guard Set(there) == local.union(bookkeeping).union(foreign) else { throw TemporaryFolder.Failure("\(what): the store has \(there)") }
     for name in local {
-      let object = try await store.object(key(run, name))
-      guard object == (try bytes(run + "/" + name)), SHA256Hasher.digest(of: object)?.hex == named[name] else {
+      guard let digest = digests[base + name], digest == named[name], digest == SHA256Hasher.digest(of: try bytes(run + "/" + name))?.hex else {
         throw TemporaryFolder.Failure("\(what): \(name) differs in the store")
       }
     }
