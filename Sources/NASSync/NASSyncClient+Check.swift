@@ -146,7 +146,8 @@ extension NASSyncClient {
     return [
       DestinationProbe.Line(
         name: "verify_method", grade: .bad,
-        detail: "verify.method is server, but this destination hashes no file where it lies; set it to auto, or, over SFTP, allow the account "
+        detail:
+          "verify.method is server, but this destination hashes no file where it lies; set it to auto, or, over SFTP, allow the account "
           + "a shell")
     ]
   }

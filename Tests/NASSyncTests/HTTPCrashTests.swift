@@ -97,7 +97,8 @@ import TransportHTTP
         expectWhole: { try await store.expectWhole($0, $1) },
         leftovers: { project in try await store.leftovers().filter { $0.contains("/\(project)/") } })
       // Two parts: an upload that is begun, gone on with, and completed.
-      try await sweep(ground, reaper, files: ["large.bin": noise(6 << 20, seed: 3), "data.fcs": noise(900), "sub/notes.txt": [7]], deaths: 14)
+      try await sweep(
+        ground, reaper, files: ["large.bin": noise(6 << 20, seed: 3), "data.fcs": noise(900), "sub/notes.txt": [7]], deaths: 14)
     }
   }
 
@@ -112,7 +113,8 @@ import TransportHTTP
             url: url, user: server.user, password: SecretReference("file:\(server.passwordFile)"), insecure: true)
           let (user, password) = (server.user, server.password)
           let http = HTTPSettings(
-            origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), user: user, allowsPlainHTTP: true, connections: 2,
+            origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), user: user, allowsPlainHTTP: true,
+            connections: 2,
             credentials: { () throws(SyncFailure) in .basic(user: user, password: password) })
           let ground = Ground(
             lab: lab,

@@ -14,7 +14,8 @@ import TransportHTTP
 
   /// The requests that sent parts of a file, by the number of the part.
   private func parts(_ lab: StoreFixture, _ leaf: String) -> [(number: Int, status: Int?)] {
-    lab.relay.requests.filter { $0.method == "PUT" && $0.path.hasSuffix("/" + leaf) && $0.query.contains("partNumber=") }.compactMap { request in
+    lab.relay.requests.filter { $0.method == "PUT" && $0.path.hasSuffix("/" + leaf) && $0.query.contains("partNumber=") }.compactMap {
+      request in
       let value = request.query.split(separator: "&").first { $0.hasPrefix("partNumber=") }?.dropFirst("partNumber=".count)
       return value.flatMap { Int($0) }.map { ($0, request.status) }
     }
@@ -41,7 +42,7 @@ import TransportHTTP
       let run = try lab.makeRun(files: ["movie.tiff": noise(4 * Self.part + 1000), "data.fcs": noise(900)])
       let (first, second) = (lab.configuration(state: "first"), lab.configuration(state: "second"))
       copied.withLock { $0 = (first.stateDirectory, second.stateDirectory) }
-      let doomed = NASSyncClient(configuration: first)
+      let doomed = try await lab.client(state: "first")
       try await doomed.enqueue(run)
       _ = try await doomed.drain()
       await doomed.close()
@@ -75,7 +76,7 @@ import TransportHTTP
   @Test func aLargeFileGoesOnAfterTheClientWasClosed() async throws {
     try await StoreFixture.with(bandwidth: BandwidthProfile(uploadMbps: 120)) { lab in
       let run = try lab.makeRun(files: ["movie.tiff": noise(4 * Self.part + 1000)])
-      let first = NASSyncClient(configuration: lab.configuration)
+      let first = try await lab.client()
       try await first.enqueue(run)
       let draining = Task { try await first.drain() }
       let deadline = ContinuousClock.now + .seconds(30)
@@ -142,6 +143,7 @@ import TransportHTTP
       destination.secretAccessKey = SecretReference("file:\(wrong)")
       configuration.equipment[0].transport = .s3(destination)
       let client = NASSyncClient(configuration: configuration)
+      await (try await lab.client()).close()
       let run = try lab.makeRun()
       let report = try #require(try await client.check().first)
       #expect(!report.ok && report.error?.kind == .auth && report.error?.hint.contains("secret_access_key") == true, "\(report)")
@@ -171,7 +173,10 @@ import TransportHTTP
       // 1,024 bytes are a key's most: this path has 672 below the run, and the prefix 400.
       let long = (0..<4).map { String(repeating: "\($0)", count: 160) }.joined(separator: "/") + "/data.bin"
       let names: [(project: String, make: (String) throws -> Void, problem: FindingClass, path: String)] = [
-        ("Link", { try FileManager.default.createSymbolicLink(atPath: $0 + "/latest", withDestinationPath: "data.fcs") }, .specialFile, "latest"),
+        (
+          "Link", { try FileManager.default.createSymbolicLink(atPath: $0 + "/latest", withDestinationPath: "data.fcs") }, .specialFile,
+          "latest"
+        ),
         ("Long", { try lab.write([1], to: $0 + "/" + long) }, .pathTooLong, long),
         (
           "Bytes",
@@ -212,11 +217,16 @@ import TransportHTTP
     try await StoreFixture.with(deciding: { request in
       if out.withLock({ $0 }) { return .answer("HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") }
       guard request.method == "PUT", request.path.hasSuffix(".dat") else { return .pass }
-      if seen.withLock({ $0 += 1; return $0 == 3 }) { out.withLock { $0 = true } }
+      let count = seen.withLock { count in
+        count += 1
+        return count
+      }
+      if count == 3 { out.withLock { $0 = true } }
       return .pass
     }) { lab in
       var configuration = lab.configuration
       configuration.retry = RetrySettings(backoff: [0.2])
+      await (try await lab.client()).close()
       let client = NASSyncClient(configuration: configuration)
       var files: [String: [UInt8]] = [:]
       for number in 0..<9 { files["\(number).dat"] = noise(300 + number) }

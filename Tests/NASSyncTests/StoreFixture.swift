@@ -1,8 +1,11 @@
 import Digests
 import Foundation
 import JobQueue
-import NASSync
+import SyncModel
 import TestSupport
+import Transport
+
+@testable import NASSync
 
 /// A workstation whose destination is a real object store, with a relay on the way that sees every request.
 struct StoreFixture: Sendable {
@@ -48,6 +51,21 @@ struct StoreFixture: Sendable {
     var other = configuration
     other.stateDirectory = folder + "/" + name
     return other
+  }
+
+  /// A client that need not ask first what the store makes of names, which takes some hundred requests: the answers stand in its queue file.
+  func client(state name: String = "state", clock: any SyncClock = SystemClock()) async throws -> NASSyncClient {
+    let configuration = configuration(state: name)
+    let client = NASSyncClient(configuration: configuration, clock: clock)
+    let names = DestinationNames(
+      foldsCase: false, foldsNormalization: false, maxNameBytes: 255, maxPathBytes: 1024 - Self.prefix.utf8.count - 2, refused: [.notUTF8],
+      holdsSymlinks: false)
+    let queue = try await SyncQueue.open(stateDirectory: configuration.stateDirectory, clock: clock)
+    for profile in configuration.equipment {
+      try await queue.record(DestinationFacts(names: names, freeSpace: nil), of: client.route(for: profile).pool.driver.address)
+    }
+    await queue.close()
+    return client
   }
 
   // MARK: Here
@@ -110,7 +128,8 @@ struct StoreFixture: Sendable {
     let there = digests.keys.map { String($0.dropFirst(base.count)) }.filter { !$0.hasSuffix("/") && !$0.isEmpty }
     guard Set(there) == local.union(bookkeeping).union(foreign) else { throw TemporaryFolder.Failure("\(what): the store has \(there)") }
     for name in local {
-      guard let digest = digests[base + name], digest == named[name], digest == SHA256Hasher.digest(of: try bytes(run + "/" + name))?.hex else {
+      guard let digest = digests[base + name], digest == named[name], digest == SHA256Hasher.digest(of: try bytes(run + "/" + name))?.hex
+      else {
         throw TemporaryFolder.Failure("\(what): \(name) differs in the store")
       }
     }

@@ -26,6 +26,7 @@ public final class HTTPRelay: Sendable {
     public var query: String { String(target.drop { $0 != "?" }.dropFirst()) }
     /// Whether it writes or removes anything.
     public var changes: Bool { !["GET", "HEAD", "PROPFIND", "OPTIONS"].contains(method) }
+    /// For a failing test.
     public var description: String { "\(number) \(method) \(target) \(status.map(String.init) ?? "-")" }
   }
 
