@@ -199,9 +199,10 @@ struct ComponentSender: Sendable {
   /// and the flush before the next checkpoint makes those bytes durable too). Where the driver gave a mark, it is the mark that counts.
   private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UploadMark {
     let anew = UploadMark(bytes: 0)
-    // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
-    guard capabilities.resumesFiles, row.bytesDurable > 0 else { return anew }
+    guard capabilities.resumesFiles else { return anew }
     if let token = row.uploadToken { return UploadMark(bytes: min(row.bytesDurable, row.entry.fingerprint.size), token: token) }
+    // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
+    guard row.bytesDurable > 0 else { return anew }
     guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return anew }
     return UploadMark(bytes: min(found.size, row.entry.fingerprint.size))
   }

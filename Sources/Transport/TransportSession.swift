@@ -89,7 +89,8 @@ public struct UploadHandle: Hashable, Sendable {
 public struct UploadMark: Hashable, Sendable {
   /// The file's first bytes that the destination keeps.
   public var bytes: UInt64
-  /// What the driver needs to find them again, at most 1 MiB of text that only the driver reads; nil where the file's name is enough.
+  /// What the driver needs to find them again, at most 1 MiB of text that only the driver reads; nil where the file's name is enough. One
+  /// without bytes counts, too: the destination may have got some since.
   public var token: String?
   /// Takes the values as they are.
   public init(bytes: UInt64, token: String? = nil) {

@@ -46,7 +46,7 @@ extension S3Session {
   package func beginUpload(
     _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
-    guard mark.bytes > 0, let token = mark.token.flatMap(S3Token.init) else {
+    guard let token = mark.token.flatMap(S3Token.init) else {
       return try await begin(path, size: size, modified: modified, kept: nil)
     }
     return try await begin(path, size: size, modified: modified, kept: try await present(token, mark.bytes, path, size: size))

@@ -50,7 +50,7 @@ import TransportHTTP
       #expect(try await lab.store.openUploads().count == 1)
       dead.withLock { $0 = false }
       let known = try await queued(second, run)
-      #expect(known.uploadToken != nil && known.bytesDurable >= UInt64(Self.part), "\(known)")
+      #expect(known.uploadToken != nil, "\(known)")
 
       let fresh = NASSyncClient(configuration: second)
       let status = try await lab.settle(fresh, run)
