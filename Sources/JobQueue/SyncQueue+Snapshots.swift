@@ -36,7 +36,9 @@ extension SyncQueue {
           var files: Int64 = 0
           var bytes: UInt64 = 0
           for entry in entries {
-            guard let row = known[entry.path], row.state != .pending || row.bytesDurable > 0, isSame(row.entry, entry) else { continue }
+            guard let row = known[entry.path], row.state != .pending || row.bytesDurable > 0 || row.uploadToken != nil,
+              isSame(row.entry, entry)
+            else { continue }
             try connection.run(
               "UPDATE component SET state = ?3, bytes_durable = ?4, local_digest = ?5, upload_token = ?6 WHERE job = ?1 AND path = ?2",
               [

@@ -175,11 +175,11 @@ struct ComponentSender: Sendable {
       let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
       do throws(TransportError) {
         var stream = stream
-        let start = min(handle.offset ?? mark.bytes, mark.bytes)
-        if start < mark.bytes {
-          // What lay there is gone: those bytes are read once more.
+        let start = min(handle.offset ?? mark.bytes, size)
+        if start != mark.bytes {
           do throws(SyncFailure) {
-            stream = try await FileStream.open(entry, in: folder, on: readers.next())
+            // What lay there is gone: those bytes are read once more.
+            if start < mark.bytes { stream = try await FileStream.open(entry, in: folder, on: readers.next()) }
             try await stream.skip(to: start)
           } catch { throw .failure(error, sessionLost: false) }
         }
@@ -199,9 +199,10 @@ struct ComponentSender: Sendable {
   /// and the flush before the next checkpoint makes those bytes durable too). Where the driver gave a mark, it is the mark that counts.
   private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UploadMark {
     let anew = UploadMark(bytes: 0)
-    // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
-    guard capabilities.resumesFiles, row.bytesDurable > 0 else { return anew }
+    guard capabilities.resumesFiles else { return anew }
     if let token = row.uploadToken { return UploadMark(bytes: min(row.bytesDurable, row.entry.fingerprint.size), token: token) }
+    // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
+    guard row.bytesDurable > 0 else { return anew }
     guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return anew }
     return UploadMark(bytes: min(found.size, row.entry.fingerprint.size))
   }

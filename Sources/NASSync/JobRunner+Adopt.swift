@@ -225,7 +225,9 @@ extension JobRunner {
       }
     do throws(TransportError) {
       let offered = method == .readback ? nil : try await route.pool.hasher()
-      let hasher = offered?.evidence == .store && !believesStore ? nil : offered
+      // What a store compared while it wrote is not a hash of what it has: `server` asks for more.
+      let believed = believesStore && method == .auto
+      let hasher = offered?.evidence == .store && !believed ? nil : offered
       do throws(TransportError) {
         return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
           try await body(RemoteVerifier(session: session, hasher: hasher, method: method, pace: environment.readBackPace))

@@ -142,11 +142,13 @@ extension NASSyncClient {
   }
 
   private func grade(_ probe: DestinationProbe) -> [DestinationProbe.Line] {
-    guard configuration.verify.method == .server, probe.evidence == .readback else { return [] }
+    guard configuration.verify.method == .server, probe.evidence != .server else { return [] }
     return [
       DestinationProbe.Line(
         name: "verify_method", grade: .bad,
-        detail: "verify.method is server, but this NAS can only be read back; set it to auto, or allow the account a shell")
+        detail:
+          "verify.method is server, but this destination hashes no file where it lies; set it to auto, or, over SFTP, allow the account "
+          + "a shell")
     ]
   }
 }

@@ -74,7 +74,8 @@ public struct UploadHandle: Hashable, Sendable {
   public let id: UInt64
   /// Where.
   public let path: RemotePath
-  /// Where the first `write` begins, where that is not the offset that was asked for: what lay before it was lost. Never beyond it.
+  /// Where the first `write` begins, where that is not the offset that was asked for: before it where something was lost, after it where the
+  /// destination has acknowledged more of the same upload than the mark knew.
   public let offset: UInt64?
   /// Takes the values as they are.
   public init(id: UInt64, path: RemotePath, offset: UInt64? = nil) {
@@ -88,7 +89,8 @@ public struct UploadHandle: Hashable, Sendable {
 public struct UploadMark: Hashable, Sendable {
   /// The file's first bytes that the destination keeps.
   public var bytes: UInt64
-  /// What the driver needs to find them again, at most 1 MiB of text that only the driver reads; nil where the file's name is enough.
+  /// What the driver needs to find them again, at most 1 MiB of text that only the driver reads; nil where the file's name is enough. One
+  /// without bytes counts, too: the destination may have got some since.
   public var token: String?
   /// Takes the values as they are.
   public init(bytes: UInt64, token: String? = nil) {

@@ -43,7 +43,11 @@ package final class S3Driver: TransportDriver {
       "GET", [], query: [("list-type", Array("2".utf8)), ("max-keys", Array("1".utf8)), ("prefix", prefix)])
     let server = displayText(of: (looked.header("Server") ?? "an S3 store").utf8.prefix(80))
     let make = { (findings: S3Findings) in S3Session(settings: self.settings, http: http, server: server, findings: findings) }
-    if let findings = known.withLock({ $0 }) { return make(findings) }
+    if let findings = known.withLock({ $0 }) {
+      // Nothing more is asked: a store that is out, or refuses the key by now, must say so here.
+      if !looked.isSuccess, ![404, 405, 501].contains(looked.status) { throw plain.failures.failure(looked, "list", root.description) }
+      return make(findings)
+    }
     // Without a bucket nothing can be tried; the first folder that is to be made says so. Every other refusal is thrown here.
     guard try await plain.isFolder(root), let findings = try await plain.tryOut(in: root) else { return make(.unknown) }
     known.withLock { $0 = findings }

@@ -89,10 +89,10 @@ actor S3Upload {
   /// Of the multipart upload, where there is one.
   var currentID: String? { id }
 
-  /// The first bytes that the store keeps.
+  /// The first bytes that the store keeps. The upload's id counts before they do: with it the store can be asked what arrived since.
   var mark: UploadMark {
-    guard let id, contiguous > 0 else { return UploadMark(bytes: 0) }
-    let etags = (1...contiguous).compactMap { acknowledged[$0] }
+    guard let id else { return UploadMark(bytes: 0) }
+    let etags = (0..<contiguous).compactMap { acknowledged[$0 + 1] }
     let token = S3Token(upload: id, partSize: partSize, etags: etags)
     return UploadMark(bytes: min(UInt64(contiguous) * partSize, size ?? .max), token: token.text)
   }

@@ -46,7 +46,7 @@ extension S3Session {
   package func beginUpload(
     _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
-    guard mark.bytes > 0, let token = mark.token.flatMap(S3Token.init) else {
+    guard let token = mark.token.flatMap(S3Token.init) else {
       return try await begin(path, size: size, modified: modified, kept: nil)
     }
     return try await begin(path, size: size, modified: modified, kept: try await present(token, mark.bytes, path, size: size))
@@ -69,6 +69,14 @@ extension S3Session {
       guard start < min(bytes, size), let part = found[index + 1], part.etag == etag, part.size == min(token.partSize, size - start) else {
         break
       }
+      kept.etags.append(etag)
+    }
+    // What arrived after the mark was written down is there, too, however the program ended then. Like every part it is read back in the end.
+    while kept.etags.count >= token.etags.count {
+      let start = UInt64(kept.etags.count) * token.partSize
+      guard start < size, let part = found[kept.etags.count + 1], part.size == min(token.partSize, size - start),
+        let etag = try? checkedETag(part.etag, path)  // a part without one is sent again
+      else { break }
       kept.etags.append(etag)
     }
     return kept

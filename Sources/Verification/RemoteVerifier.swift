@@ -112,8 +112,8 @@ package struct RemoteVerifier: Sendable {
       } else if method == .server {
         throw .failure(
           SyncFailure(
-            .misconfigured, "verify.method is server, but this NAS lets nobody run a hashing program",
-            hint: "Allow the account a shell, or set verify.method: auto to read files back instead."), sessionLost: false)
+            .misconfigured, "verify.method is server, but this destination hashes no file where it lies",
+            hint: "Set verify.method: auto; over SFTP it is enough to allow the account a shell."), sessionLost: false)
       }
     }
     let done = result.count

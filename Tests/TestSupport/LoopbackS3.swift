@@ -94,6 +94,17 @@ public struct LoopbackS3: Sendable {
     }
   }
 
+  /// SHA-256 of each object with a prefix, in hexadecimal, by its key.
+  public func digests(_ prefix: String) async throws -> [String: String] {
+    var digests: [String: String] = [:]
+    for line in try await look(["sums", escaped(Array(prefix.utf8))]).text.split(separator: "\n") {
+      let words = line.split(separator: " ", maxSplits: 1)
+      guard words.count == 2 else { throw TemporaryFolder.Failure("not a line of digests: \(line)") }
+      digests[String(decoding: try unescaped(words[1]), as: UTF8.self)] = String(words[0])
+    }
+    return digests
+  }
+
   /// The keys with a prefix, as text; one that is no text makes it throw.
   public func keys(_ prefix: String = "") async throws -> [String] {
     try await objects(Array(prefix.utf8)).map { object in

@@ -6,6 +6,7 @@
     s3.py STATE BUCKET put KEY           stores standard input under the key
     s3.py STATE BUCKET head KEY          its size and headers as JSON
     s3.py STATE BUCKET list [PREFIX]     a line `SIZE KEY` for each object, in order
+    s3.py STATE BUCKET sums [PREFIX]     a line `SHA256 KEY` for each object, of its bytes as they come, in order
     s3.py STATE BUCKET delete KEY
     s3.py STATE BUCKET flip KEY          inverts the lowest bit of the middle byte by storing the changed bytes with the same metadata
     s3.py STATE BUCKET uploads           a line `KEY ID` for each multipart upload that was not ended
@@ -168,6 +169,9 @@ def main(arguments):
         case "list":
             for name, size in bucket.list(key or b""):
                 out.write(f"{size} {_quoted(name)}\n".encode())
+        case "sums":
+            for name, _ in bucket.list(key or b""):
+                out.write(f"{hashlib.sha256(bucket.get(name)).hexdigest()} {_quoted(name)}\n".encode())
         case "fill" if len(arguments) == 5:
             # On several connections, because a store takes its time for each.
             with concurrent.futures.ThreadPoolExecutor(8) as pool:
