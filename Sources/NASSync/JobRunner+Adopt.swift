@@ -22,7 +22,7 @@ extension JobRunner {
         if layout.inPlace { return [:] }
         if let parent = layout.final.parent, parent.relative != nil { try await session.makeFolder(parent) }
         var staged: [RelativePath: RemoteEntry] = [:]
-        if let tree = try await RemoteTree.walk(layout.staging, session: session) {
+        if let tree = try await RemoteTree.walk(layout.staging, session: session, limit: Self.treeLimit(components.count)) {
           staged = tree.entries
           try await Self.clear(&staged, of: components, changed: Set(changed), layout: layout, session: session)
         }
@@ -69,15 +69,16 @@ extension JobRunner {
   ) async throws(StepFailure) -> [ComponentRow] {
     var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     let tree: RemoteTree?
+    let limit = Self.treeLimit(rows.count)
     do {
       tree = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-        try await RemoteTree.walk(layout.final, session: session)
+        try await RemoteTree.walk(layout.final, session: session, limit: limit)
       }
     } catch { throw StepFailure(error) }
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
       for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }
-      if layout.inPlace { try await claim(job, layout: layout, found: []) }
+      if layout.inPlace { try await claim(job, layout: layout, found: [], tree: nil) }
       return rows
     }
     let possession = layout.inPlace ? try await possession(job, layout: layout, tree: tree) : nil
@@ -173,7 +174,9 @@ extension JobRunner {
       }
     }
     if let possession {
-      if !possession.isOurs { try await claim(job, layout: layout, found: rows.map(\.entry.path).filter { tree.entries[$0] != nil }) }
+      if !possession.isOurs {
+        try await claim(job, layout: layout, found: rows.map(\.entry.path).filter { tree.entries[$0] != nil }, tree: tree)
+      }
       // Elsewhere the publisher makes room; here the files are sent to where the wrong ones lie.
       let publisher = RunPublisher(
         pool: route.pool, layout: layout, components: rows, repair: try await publisherRepair(job, layout: layout))

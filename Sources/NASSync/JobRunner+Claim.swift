@@ -81,9 +81,14 @@ extension JobRunner {
   }
 
   /// Takes the place, or finds that this job holds it already.
-  /// - Parameter found: Components that lie there.
+  ///
+  /// What was looked at before the place was taken may have changed until then: another workstation may have come, published and gone. So it is
+  /// looked at again, and where it is not the same, the claim is given up and everything is compared anew.
+  /// - Parameters:
+  ///   - found: Components that lie there.
+  ///   - tree: What lay there when it was looked at; nil for nothing.
   /// - Throws: `remote_conflict` where somebody else holds it.
-  func claim(_ job: JobRow, layout: RemoteLayout, found: [RelativePath]) async throws(StepFailure) {
+  func claim(_ job: JobRow, layout: RemoteLayout, found: [RelativePath], tree: RemoteTree?) async throws(StepFailure) {
     if try await standingClaim(job, layout: layout) != nil { return }
     let claim = RunClaim(
       jobID: job.id, workstation: ProbeName.workstation, host: environment.sender.host, runPath: job.runPath,
@@ -104,6 +109,28 @@ extension JobRunner {
           SyncFailure(.remoteConflict, "\(layout.claim) came and went on the NAS", hint: "It is tried again.", retry: true))
       }
     }
+    try await requireUnchanged(layout, since: tree)
+  }
+
+  private func requireUnchanged(_ layout: RemoteLayout, since tree: RemoteTree?) async throws(StepFailure) {
+    do {
+      let isSame = try await route.pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
+        let now = try await RemoteTree.walk(layout.final, session: session)
+        let same = (now?.entries ?? [:]).filter { $0.value.kind != .folder } == (tree?.entries ?? [:]).filter { $0.value.kind != .folder }
+        if !same { try await session.removeFile(layout.claim) }
+        return same
+      }
+      guard !isSame else { return }
+    } catch { throw StepFailure(error) }
+    throw StepFailure(
+      SyncFailure(
+        .remoteConflict, "\(layout.final) changed on the NAS while it was being looked at",
+        hint: "Somebody else sends there. It is looked at again.", retry: true))
+  }
+
+  /// A place that somebody else has taken meanwhile is not published in, and their claim stays.
+  func refuseForeignClaim(_ job: JobRow, layout: RemoteLayout) async throws(StepFailure) {
+    _ = try await standingClaim(job, layout: layout)
   }
 
   /// The claim there, where it is this job's: one of the same run on the same workstation is, even of a queue that was lost.

@@ -15,13 +15,15 @@ extension JobRunner {
     let layout = try await layout(of: job)
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
-    let trees = try await listTrees(layout)
+    let trees = try await listTrees(layout, limit: Self.treeLimit(components.count))
 
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
     let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
     let known = Set(expected.map(\.path))
     let extras = (trees.staging?.entries.keys.filter { !known.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
-    let outcome = try await verify(job, expected, extras: extras, layout: layout, trees: trees)
+    if layout.inPlace { try await refuseForeignClaim(job, layout: layout) }
+    let own = Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path))
+    let outcome = try await verify(job, expected, own: own, extras: extras, layout: layout, trees: trees)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
     case .proven(let receipt):
@@ -34,12 +36,15 @@ extension JobRunner {
     let final: RemoteTree?
   }
 
-  private func listTrees(_ layout: RemoteLayout) async throws(StepFailure) -> Trees {
+  /// What may lie in a run's place at most: twice what the queue knows of it, and what others put there by hand.
+  static func treeLimit(_ known: Int) -> Int { 200_000 + 2 * known }
+
+  private func listTrees(_ layout: RemoteLayout, limit: Int) async throws(StepFailure) -> Trees {
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         Trees(
-          staging: layout.inPlace ? nil : try await RemoteTree.walk(layout.staging, session: session),
-          final: try await RemoteTree.walk(layout.final, session: session))
+          staging: layout.inPlace ? nil : try await RemoteTree.walk(layout.staging, session: session, limit: limit),
+          final: try await RemoteTree.walk(layout.final, session: session, limit: limit))
       }
     } catch { throw StepFailure(error) }
   }
@@ -65,13 +70,13 @@ extension JobRunner {
   }
 
   private func verify(
-    _ job: JobRow, _ expected: [ExpectedEntry], extras: [RelativePath], layout: RemoteLayout, trees: Trees
+    _ job: JobRow, _ expected: [ExpectedEntry], own: Set<RelativePath>, extras: [RelativePath], layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) -> VerificationOutcome {
     let events = environment.events
     let total = job.filesTotal
     return try await withVerifier(believesStore: true) { (verifier) throws(TransportError) in
       try await verifier.verify(
-        expected,
+        expected, storeKnows: own, absent: { layout.final.appending($0) },
         at: { path in
           if let entry = trees.staging?.entries[path] { return (layout.staging.appending(path), entry) }
           if let entry = trees.final?.entries[path] { return (layout.final.appending(path), entry) }

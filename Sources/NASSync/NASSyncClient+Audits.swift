@@ -330,11 +330,14 @@ extension NASSyncClient {
 extension JobRunner {
   /// Whether the run is gone together with everything else: a volume that is not mounted looks like that, and says nothing about the run.
   /// - Returns: A sentence, nil where the destination's root holds something.
-  func emptyRoot(_ job: JobRow) async throws(StepFailure) -> String? {
-    let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
+  func emptyRoot(_ job: JobRow) async throws(StepFailure) -> String? { try await emptyRoot(route.root.appending(job.relative)) }
+
+  /// As for a job.
+  /// - Parameter place: Where the run lies, or should.
+  func emptyRoot(_ place: RemotePath) async throws(StepFailure) -> String? {
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) -> String? in
-        if try await session.entry(at: layout.final) != nil { return nil }
+        if try await session.entry(at: place) != nil { return nil }
         guard try await session.entry(at: route.root) != nil else { return "\(route.root) is not there: is the NAS's volume mounted?" }
         let visible = try await session.list(route.root).contains { $0.name.bytes.first != UInt8(ascii: ".") }
         return visible ? nil : "\(route.root) is empty: is the NAS's volume mounted?"

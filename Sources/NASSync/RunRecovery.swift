@@ -3,6 +3,7 @@ import Configuration
 import Digests
 import Foundation
 import Gate
+import Glibc
 import Intake
 import JobQueue
 import SyncModel
@@ -42,7 +43,13 @@ struct RunRecovery {
     do throws(StepFailure) {
       guard let receiptText = try await runner.readSmall(layout.final.appending(layout.receipt), limit: 1 << 26),
         let receipt = Receipt.decode(receiptText)
-      else { return .unpublished(status: try await ownStatus()) }
+      else {
+        let status = try await ownStatus()
+        if status == SyncStatus.synced.rawValue || status == SyncStatus.cleaned.rawValue, let why = try await runner.emptyRoot(layout.final) {
+          throw StepFailure(SyncFailure(.local, "its record says \(status ?? ""), and \(why)", hint: "Then recover again.", retry: false))
+        }
+        return .unpublished(status: status)
+      }
       guard receipt.equipmentID == location.equipment, isNamed || local != nil || receipt.sender.host == environment.sender.host else {
         return .foreign
       }
@@ -97,10 +104,12 @@ struct RunRecovery {
     for entry in source.manifest.entries { files[entry.path] = entry.digest }
     let subject = NASSyncClient.VerificationSubject(job: nil, files: files, bytes: 0, others: [])
     let compared = try await runner.compareWithNAS(subject, relative: location.relative, toleratesExtras: true)
-    let here = try await compareHere(files)
+    var here = try await compareHere(files)
     // A clean-up may leave the metadata folder.
     let data = files.keys.filter { !$0.isWithin(layout.metadata) }
-    let isCleaned = data.isEmpty ? here.present.isEmpty : !data.contains { here.present[$0] != nil }
+    let isCleaned = (data.isEmpty ? Array(files.keys) : data).allSatisfy { here.present[$0] == nil && !here.differing.contains($0) }
+    if isCleaned, local == nil { try await requireParentHere() }
+    compareLinks(source, &here)
     let proof = compared.proof.map { proof in
       FoundRun.Proof(evidence: proof.proofs.mapValues(\.evidence), weakest: proof.evidence)
     }
@@ -147,8 +156,38 @@ struct RunRecovery {
   private struct Here {
     /// What is here with the published content.
     var present: [RelativePath: RunEntry] = [:]
+    /// What is here with another content.
+    var differing: Set<RelativePath> = []
     var others: [RelativePath: RunEntry] = [:]
     var hasMore = false
+  }
+
+  /// A disk that is not there looks like a run that was removed.
+  private func requireParentHere() async throws(StepFailure) {
+    let parent = (location.root as NSString).deletingLastPathComponent
+    do throws(SyncFailure) {
+      try await environment.readers.next().run { () throws(SyncFailure) in
+        guard access(parent, F_OK) != 0 else { return }
+        throw SyncFailure(
+          .local, "\(displayText(location.root)) is not here, and neither is the folder above it",
+          hint: "Is its disk mounted? Mount it, or make the folder if the run was removed, then recover again.", retry: false)
+      }
+    } catch { throw StepFailure(error) }
+  }
+
+  /// Links and folders are in no manifest: those here that the NAS does not have, or has otherwise, were not published.
+  private func compareLinks(_ source: RestoreSource, _ here: inout Here) {
+    let links = Dictionary(source.links.map { ($0.path, $0.target) }) { $1 }
+    let folders = Set(source.folders.map(\.path))
+    for (path, entry) in here.others where path != layout.metadata {
+      switch entry.kind {
+      case .symlink(let target) where links[path] == target: continue
+      case .folder where folders.contains(path): continue
+      default:
+        here.others[path] = nil
+        here.hasMore = true
+      }
+    }
   }
 
   /// Every file here against its published digest.
@@ -169,6 +208,7 @@ struct RunRecovery {
         if try await FileStream.digest(of: entry, in: folder, on: environment.readers.next()) == digest {
           here.present[entry.path] = entry
         } else {
+          here.differing.insert(entry.path)
           here.hasMore = true
         }
       }

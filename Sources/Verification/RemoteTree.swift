@@ -12,7 +12,7 @@ package struct RemoteTree: Sendable {
   /// - Returns: Nil where the folder itself does not exist.
   /// - Throws: `TransportError`; `protocol` where the tree is deeper or larger than any run: a server that makes up folders.
   package static func walk(
-    _ folder: RemotePath, session: any TransportSession, limit: Int = 5_000_000
+    _ folder: RemotePath, session: any TransportSession, limit: Int = 2_000_000
   ) async throws(TransportError) -> RemoteTree? {
     guard let top = try await session.entry(at: folder) else { return nil }
     guard top.kind == .folder else {
@@ -24,20 +24,19 @@ package struct RemoteTree: Sendable {
     var tree = RemoteTree()
     var level: [RelativePath?] = [nil]
     var depth = 0
+    var largest = 0
     while !level.isEmpty {
       depth += 1
-      guard depth <= 1_000, tree.entries.count <= limit else {
-        throw .failure(
-          SyncFailure(
-            .protocol, "\(folder) on the NAS lists without end (\(tree.entries.count) entries, \(depth) levels)",
-            hint: "Look at this folder on the NAS itself; a loop in its file system or a faulty server can do that."), sessionLost: false)
-      }
+      guard depth <= 1_000 else { throw endless(folder, tree.entries.count, depth) }
       var next: [RelativePath?] = []
       var index = 0
       while index < level.count {
-        let slice = level[index..<min(index + 32, level.count)]
+        // Huge folders one after the other: those in flight at once add up before anything can be counted.
+        let slice = level[index..<min(index + (largest > largeFolder ? 1 : 32), level.count)]
         index += slice.count
         for (parent, listed) in try await list(Array(slice), below: folder, session: session) {
+          largest = max(largest, listed.count)
+          guard tree.entries.count + listed.count <= limit else { throw endless(folder, tree.entries.count + listed.count, depth) }
           for entry in listed {
             let path = parent.map { $0.appending(entry.name) } ?? entry.name
             tree.entries[path] = entry
@@ -48,6 +47,15 @@ package struct RemoteTree: Sendable {
       level = next
     }
     return tree
+  }
+
+  private static let largeFolder = 20_000
+
+  private static func endless(_ folder: RemotePath, _ entries: Int, _ depth: Int) -> TransportError {
+    .failure(
+      SyncFailure(
+        .protocol, "\(folder) on the NAS lists without end (\(entries) entries, \(depth) levels)",
+        hint: "Look at this folder on the NAS itself; a loop in its file system or a faulty server can do that."), sessionLost: false)
   }
 
   private static func list(

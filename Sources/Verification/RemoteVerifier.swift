@@ -28,18 +28,24 @@ package struct RemoteVerifier: Sendable {
   /// Verifies entries at the places where each of them lies.
   /// - Parameters:
   ///   - expected: Every entry of the run.
+  ///   - storeKnows: Of which files the store's own word counts: those that it took from this very job. It says what was written when, and no more,
+  ///     so that everything else is read back. Matters only with a hasher that is a store.
+  ///   - absent: Where an entry would lie that no listing shows; it is asked for by its name where nothing is renamed, because the listings of
+  ///     some object stores come late.
   ///   - place: Where an entry lies on the NAS, and what a listing said is there; nil where nothing has its name.
   ///   - progress: Called with the number of files proven so far.
   /// - Throws: `TransportError` where the NAS could not be asked: nothing is known then, and nothing is proven.
   package func verify(
-    _ expected: [ExpectedEntry], at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
+    _ expected: [ExpectedEntry], storeKnows: Set<RelativePath> = [], absent: (@Sendable (RelativePath) -> RemotePath)? = nil,
+    at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
     extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> VerificationOutcome {
     var mismatches = extras.map { Mismatch(path: $0, problem: .extra) }
     var files: [(path: RelativePath, remote: RemotePath, digest: ContentDigest)] = []
     var sizes: [RemotePath: UInt64] = [:]
+    var fromStore: Set<RemotePath> = []
     for entry in expected {
-      guard let (remote, found) = place(entry.path) else {
+      guard let (remote, found) = try await placed(entry.path, place, absent) else {
         mismatches.append(Mismatch(path: entry.path, problem: .missing))
         continue
       }
@@ -56,6 +62,7 @@ package struct RemoteVerifier: Sendable {
         if found.kind == .file {
           files.append((entry.path, remote, digest))
           sizes[remote] = entry.size ?? found.size
+          if storeKnows.contains(entry.path) { fromStore.insert(remote) }
         } else {
           mismatches.append(wrongKind(entry.path, found, wanted: "a file"))
         }
@@ -63,7 +70,7 @@ package struct RemoteVerifier: Sendable {
     }
     var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
     proofs.reserveCapacity(files.count)
-    let digests = try await remoteDigests(files.map(\.remote), sizes: sizes, progress: progress)
+    let digests = try await remoteDigests(files.map(\.remote), sizes: sizes, storeKnows: fromStore, progress: progress)
     for file in files {
       switch digests[file.remote] {
       case .digest(let digest, let evidence)?:
@@ -80,6 +87,15 @@ package struct RemoteVerifier: Sendable {
     return .proven(VerifiedReceipt(proofs: proofs))
   }
 
+  private func placed(
+    _ path: RelativePath, _ place: (RelativePath) -> (RemotePath, RemoteEntry)?, _ absent: ((RelativePath) -> RemotePath)?
+  ) async throws(TransportError) -> (RemotePath, RemoteEntry)? {
+    if let listed = place(path) { return listed }
+    guard let absent, !session.capabilities.renames else { return nil }
+    let remote = absent(path)
+    return try await session.entry(at: remote).map { (remote, $0) }
+  }
+
   private func wrongKind(_ path: RelativePath, _ found: RemoteEntry, wanted: String) -> Mismatch {
     Mismatch(path: path, problem: .otherKind("a \(found.kind.rawValue) on the NAS where \(wanted) is expected"))
   }
@@ -94,9 +110,11 @@ package struct RemoteVerifier: Sendable {
   }
 
   /// The digests of files: by the far side where it can, the rest by reading back.
-  /// - Parameter sizes: Bytes that a file may give at most when it is read back; where it is not said, what the NAS says it has.
+  /// - Parameters:
+  ///   - sizes: Bytes that a file may give at most when it is read back; where it is not said, what the NAS says it has.
+  ///   - storeKnows: The files of which a store's own word counts.
   package func remoteDigests(
-    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:], progress: @escaping @Sendable (Int) -> Void = { _ in }
+    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:], storeKnows: Set<RemotePath> = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
     var result: [RemotePath: RemoteDigest] = [:]
@@ -104,7 +122,8 @@ package struct RemoteVerifier: Sendable {
     var rest = paths
     if method != .readback {
       if let hasher {
-        let digests = try await hasher.digests(of: paths, progress: progress)
+        let asked = hasher.evidence == .store ? paths.filter(storeKnows.contains) : paths
+        let digests = asked.isEmpty ? [:] : try await hasher.digests(of: asked, progress: progress)
         for (path, digest) in digests { result[path] = .digest(digest, hasher.evidence) }
         // What the far side did not hash is read back, so that a name its shell tools cannot carry is still proven and a missing file
         // is told from an unreadable one.

@@ -207,4 +207,29 @@ import Transport
       await client.close()
     }
   }
+
+  /// Another workstation comes, publishes and goes between our look at the place and our claim on it: its files are not written over.
+  @Test(arguments: [false, true]) func whatIsPublishedBetweenLookAndClaimStays(somethingLayThere: Bool) async throws {
+    try await LabFixture.with(method: .readback, backoff: [0.1]) { lab in
+      let run = try lab.makeRun()
+      let theirs = lab.remote(run) + "/data.fcs"
+      if somethingLayThere { try lab.write(Array("fine\n".utf8), to: lab.remote(run) + "/sub/notes.txt") }
+      let claim = claimPath(lab, run)
+      let plan = FaultPlan(
+        inPlace: true,
+        before: { call in
+          guard call.name == "putNew", call.path.map({ claim.hasSuffix($0.description.split(separator: "/").last ?? "?") }) == true,
+            !lab.exists(theirs)
+          else { return }
+          do { try lab.write(Array("of another workstation".utf8), to: theirs) } catch { Issue.record(error) }
+        })
+      let client = lab.client(plan)
+      try await client.enqueue(run)
+      let failed = try await lab.settle(client, run)
+      #expect(failed.state == .job(.failed) && failed.lastError?.kind == .remoteConflict, "\(failed)")
+      #expect(try lab.bytes(theirs) == Array("of another workstation".utf8))
+      #expect(!lab.exists(manifest(lab, run)) && !lab.exists(claim))
+      await client.close()
+    }
+  }
 }

@@ -176,6 +176,29 @@ import Testing
     }
   }
 
+  /// A disk that is not mounted looks like runs that were removed; a link that points elsewhere is not the one that was published.
+  @Test func whatIsNotHereForAnotherReasonIsNotTakenForCleaned() async throws {
+    try await Self.with { bench in
+      try FileManager.default.removeItem(atPath: bench.database)
+      let client = bench.client()
+      let disk = bench.lab.lab + "/CYTOMETER_01"
+      try FileManager.default.moveItem(atPath: disk, toPath: disk + ".away")
+      let away = try await client.recover()
+      #expect(away.runs.count == 3 && away.runs.allSatisfy { $0.outcome == .unclear && $0.hint?.contains("mounted") == true }, "\(away)")
+      #expect(try await client.statuses().isEmpty)
+      try FileManager.default.moveItem(atPath: disk + ".away", toPath: disk)
+      try FileManager.default.createSymbolicLink(atPath: try bench.run("verified") + "/new", withDestinationPath: "data.fcs")
+      // All of it is here, and each file is another one.
+      for name in ["data.fcs", "sub/notes.txt"] { try bench.lab.write([1, 2, 3], to: try bench.run("cleaned") + "/" + name) }
+      let report = try await client.recover()
+      var expected = Self.expected
+      expected["verified"] = .queued
+      expected["cleaned"] = .blocked
+      #expect(Self.outcomes(report) == expected, "\(report)")
+      await client.close()
+    }
+  }
+
   @Test func anUnreachableNASIsSaidAndNothingIsGuessed() async throws {
     try await Self.with { bench in
       try FileManager.default.removeItem(atPath: bench.database)

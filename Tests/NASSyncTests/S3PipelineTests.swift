@@ -183,6 +183,30 @@ import Testing
     }
   }
 
+  /// What only the store has any more is proven by reading, not by what the store once said of it: a further generation vouches for all.
+  @Test func aFurtherGenerationReadsBackWhatOnlyTheStoreHas() async throws {
+    try await StoreFixture.with { lab in
+      let clock = ShiftedClock()
+      let client = try await lab.client(clock: clock)
+      let run = try lab.makeRun()
+      try await lab.published(client, run)
+      for _ in 0..<3 {
+        clock.advance(seconds: 86_401)
+        _ = try await client.cleanup(runs: [run])
+      }
+      #expect(!lab.exists(run + "/data.fcs"))
+      // As a store that loses a bit, or a copy of the bucket that nobody compared: what it says of the object is still the old digest.
+      try await lab.store.corrupt(lab.key(run, "data.fcs"))
+      try lab.write([7], to: run + "/later.fcs")
+      try await client.enqueue(run)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.generation == 2 && status.state != .job(.verified), "\(status)")
+      #expect(status.lastError?.message.contains("data.fcs") == true, "\(status)")
+      await client.close()
+    }
+  }
+
   // MARK: What goes wrong in the store
 
   enum Damage: String, CaseIterable, Sendable {
