@@ -1,6 +1,6 @@
 # What can be done with this tree. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build test property lint bench docs demo install clean
+.PHONY: help build test property fuzz lint bench docs demo install clean
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
@@ -27,6 +27,12 @@ STEPS ?= 100000
 SEED ?= 1
 property: dependencies  ## random sequences of all that can happen, checked after each step: STEPS=100000 SEED=1
 	NASSYNC_PROPERTY_STEPS=$(STEPS) NASSYNC_PROPERTY_SEED=$(SEED) swift test $(SWIFT_FLAGS) --filter '^NASSyncTests\.PropertyTests'
+
+# How many inputs each target of `make fuzz` gets, and which targets.
+INPUTS ?= 10000000
+FUZZ ?=
+fuzz: dependencies  ## every parser against libFuzzer: INPUTS=10000000 FUZZ="manifest sftp"
+	RUNS=$(INPUTS) scripts/fuzz $(FUZZ)
 
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint

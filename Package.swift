@@ -21,6 +21,20 @@ func library(_ name: String, pkgConfig: String, apt: String) -> Target {
   .systemLibrary(name: name, path: "Sources/C/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
+let parsers: [Target.Dependency] = [
+  "SyncModel", "Digests", "Configuration", "Intake", "Gate", "Cleanup", "TransportSFTP", "TransportHTTP", "NASSync",
+]
+
+/// The parsers' inputs are replayed by a test; `make fuzz` builds the same code for libFuzzer, which brings a `main` of its own.
+let fuzzing = Context.environment["NASSYNC_FUZZ"] != nil
+let fuzz: Target =
+  fuzzing
+  ? .executableTarget(
+    name: "nassync-fuzz", dependencies: parsers, path: "Tests/FuzzTests", exclude: ["CorpusTests.swift", "Corpus"],
+    swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])])
+  : .testTarget(
+    name: "FuzzTests", dependencies: parsers, path: "Tests/FuzzTests", exclude: ["FuzzMain.swift", "Corpus"], swiftSettings: strict)
+
 let package = Package(
   name: "NASSync",
   products: [
@@ -88,5 +102,6 @@ let package = Package(
       "TransportConformance",
       ["TransportSFTP", "TransportHTTP", "CLibCrypto", "Transport", "SyncModel", "Executors", "CLinux", "TestSupport"]),
     tests("SSHTests", ["TransportSFTP", "Transport", "SyncModel", "Executors", "TestSupport"]),
+    fuzz,
   ]
 )

@@ -204,7 +204,8 @@ extension JobRunner {
     let extras = tree.map { extraFiles(in: $0, known: known, layout: layout) }?.filter { !foreign.contains($0.description) } ?? []
     let outcome = try await withVerifier { (verifier) throws(TransportError) in
       try await verifier.verify(
-        expected, absent: { layout.final.appending($0) }, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } }, extras: toleratesExtras ? [] : extras)
+        expected, absent: { layout.final.appending($0) }, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } },
+        extras: toleratesExtras ? [] : extras)
     }
     let documents = try await compareDocuments(subject, layout: layout, tree: tree)
     let tolerated = toleratesExtras ? extras : []

@@ -45,7 +45,8 @@ struct RunRecovery {
         let receipt = Receipt.decode(receiptText)
       else {
         let status = try await ownStatus()
-        if status == SyncStatus.synced.rawValue || status == SyncStatus.cleaned.rawValue, let why = try await runner.emptyRoot(layout.final) {
+        if status == SyncStatus.synced.rawValue || status == SyncStatus.cleaned.rawValue, let why = try await runner.emptyRoot(layout.final)
+        {
           throw StepFailure(SyncFailure(.local, "its record says \(status ?? ""), and \(why)", hint: "Then recover again.", retry: false))
         }
         return .unpublished(status: status)

@@ -23,7 +23,9 @@ enum WebDAVPaths {
     guard path.first == slash else { return nil }
     var segments: [[UInt8]] = []
     for part in path.split(separator: slash) {
-      guard let decoded = PercentEncoding.decode(part), !decoded.contains(slash), !decoded.contains(0) else { return nil }
+      guard let decoded = PercentEncoding.decode(part), !decoded.contains(slash), !decoded.contains(0),
+        ![[0x2e], [0x2e, 0x2e]].contains(decoded)
+      else { return nil }
       segments.append(decoded)
     }
     return segments

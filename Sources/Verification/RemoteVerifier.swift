@@ -114,7 +114,8 @@ package struct RemoteVerifier: Sendable {
   ///   - sizes: Bytes that a file may give at most when it is read back; where it is not said, what the NAS says it has.
   ///   - storeKnows: The files of which a store's own word counts.
   package func remoteDigests(
-    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:], storeKnows: Set<RemotePath> = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
+    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:], storeKnows: Set<RemotePath> = [],
+    progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> [RemotePath: RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
     var result: [RemotePath: RemoteDigest] = [:]
