@@ -15,21 +15,26 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
 
+import part_corruption
+import part_errors
 import part_kill
+import part_moves
 from lab import seeded
 from nas_side import DRIVERS, CannotStart, Side
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-PARTS = {"kill": part_kill.KillPart}
+PARTS = {"kill": part_kill.KillPart, "corruption": part_corruption.CorruptionPart, "moves": part_moves.MovesPart, "errors": part_errors.ErrorsPart}
 # Trials of the full campaign by part and of the bounded one; a driver's share of a part's trials.
 FULL = {"kill": 2000, "corruption": 2000, "moves": 500, "errors": 600, "disks": 8, "clocks": 60}
 SHORT = {"kill": 150}
+_STORE_SHARE = {"kill": 0.25}
 _ROOM = 1 << 30
 
 
@@ -124,7 +129,8 @@ class Campaign:
         kept = self.keep / case.name.replace("/", "-")
         shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(case.folder, kept, symlinks=True, ignore_dangling_symlinks=True, ignore=shutil.ignore_patterns("*.fifo"))
+        # Not shutil's: a case may hold a FIFO.
+        subprocess.run(["cp", "-a", str(case.folder), str(kept)], check=False)
         for number, workstation in enumerate(case.workstations):
             (kept / f"commands-{number}.log").write_text("\n\n".join(workstation.log))
             try:
@@ -155,9 +161,9 @@ class Campaign:
         return any(tally.violations for tally in self.tallies.values())
 
 
-def shares(total, drivers):
+def shares(part, total, drivers):
     """How many of a part's trials each driver makes: the object store is slower than the others by far, and gets fewer."""
-    weights = {driver: 0.4 if driver == "s3" else 1.0 for driver in drivers}
+    weights = {driver: _STORE_SHARE.get(part, 0.1) if driver == "s3" else 1.0 for driver in drivers}
     whole = sum(weights.values())
     return {driver: max(1, round(total * weight / whole)) for driver, weight in weights.items()}
 
@@ -200,7 +206,7 @@ def plan(options):
     jobs = []
     for part in options.parts or [part for part in PARTS if part in amounts]:
         drivers = [driver for driver in options.driver or DRIVERS if driver in PARTS[part].drivers]
-        for driver, trials in shares(options.trials or amounts.get(part, FULL[part]), drivers).items():
+        for driver, trials in shares(part, options.trials or amounts.get(part, FULL[part]), drivers).items():
             jobs.append((part, driver, trials, None))
     # One server after the other.
     return sorted(jobs, key=lambda job: DRIVERS.index(job[1]))

@@ -79,6 +79,21 @@ def tree(root):
     return found
 
 
+def history_violations(job):
+    """What is wrong with the steps that a job says it went."""
+    found, state = [], None
+    for event, before, after, _ in job["history"]:
+        if after is None:
+            continue
+        # What changes no state is told as a step to where the job is: a claim of what awaits its verification, a new snapshot, an audit.
+        if before != state or ((before, after) not in _TRANSITIONS and before != after):
+            found.append(f"its history goes from {state} to {after} ({event}, which says from {before})")
+        state = after
+    if state != job["state"]:
+        found.append(f"its history ends {state}, and the job is {job['state']}")
+    return found
+
+
 class Checker:
     """Looks at one workstation and its place on the NAS."""
 
@@ -252,28 +267,14 @@ class Checker:
             if sum(job["state"] in _ACTIVE for job in jobs) > 1:
                 found.append(f"DOUBLED: {run.relative} is on its way twice")
             for job in jobs:
-                found += [f"{run.relative}: {text}" for text in self._history(job)]
-        return found
-
-    @staticmethod
-    def _history(job):
-        found, state = [], None
-        for event, before, after, _ in job["history"]:
-            if after is None:
-                continue
-            # A claim of what awaits its verification, and a verification of what is published, are told as steps to where the job is.
-            stays = before == after and (after in _PUBLISHED or after == "awaiting_verify")
-            if before != state or ((before, after) not in _TRANSITIONS and not stays):
-                found.append(f"its history goes from {state} to {after} ({event}, which says from {before})")
-            state = after
-        if state != job["state"]:
-            found.append(f"its history ends {state}, and the job is {job['state']}")
+                found += [f"{run.relative}: {text}" for text in history_violations(job)]
         return found
 
     # What holds once it ran without faults
 
-    def after_recovery(self, run, *states):
-        """Violations of what must hold of a run once everything was run again undisturbed. `states`: one of which the newest job has."""
+    def after_recovery(self, run, *states, told=False):
+        """Violations of what must hold of a run once everything was run again undisturbed. `states`: one of which the newest job has. `told`:
+        what the program could not write into the run's own metadata folder it has said, and does not try again."""
         found = self.at_any_time()
         queue = self.queue() or {}
         jobs = queue.get(os.fsencode(run.path), [])
@@ -296,7 +297,7 @@ class Checker:
             if jobs[-1]["receipt_digest"] != hashlib.sha256(receipt or b"").digest():
                 found.append("the queue knows another receipt than lies on the NAS")
             found += self._receipt(receipt or b"", manifest, record)
-        found += self._local_after_recovery(run, state)
+        found += self._local_after_recovery(run, state, told)
         return found + self.left_behind(_PROBES)
 
     def left_behind(self, *but):
@@ -318,7 +319,7 @@ class Checker:
         return found
 
     @staticmethod
-    def _local_after_recovery(run, state):
+    def _local_after_recovery(run, state, told):
         local, found = tree(run.path) or {}, []
         data = [name for name, content in local.items() if isinstance(content, bytes) and not name.startswith(METADATA.encode() + b"/")]
         if state == "cleaned":
@@ -326,6 +327,8 @@ class Checker:
         else:
             found += [f"{name!r} is not whole here" for name, content in run.files.items() if local.get(name) != content]
         found += [f"left behind here: {name!r}" for name in local if _OWN_PREFIX in name]
+        if told:
+            return found
         record = json.loads(local.get(_RECORD) or b"{}")
         wanted = "cleaned" if state == "cleaned" else "synced"
         if record.get("sync_status") != wanted:
