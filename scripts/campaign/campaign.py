@@ -22,7 +22,9 @@ import threading
 import time
 import traceback
 
+import part_clocks
 import part_corruption
+import part_disks
 import part_errors
 import part_kill
 import part_moves
@@ -30,7 +32,7 @@ from lab import seeded
 from nas_side import DRIVERS, CannotStart, Side
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-PARTS = {"kill": part_kill.KillPart, "corruption": part_corruption.CorruptionPart, "moves": part_moves.MovesPart, "errors": part_errors.ErrorsPart}
+PARTS = {"kill": part_kill.KillPart, "corruption": part_corruption.CorruptionPart, "moves": part_moves.MovesPart, "errors": part_errors.ErrorsPart, "disks": part_disks.DisksPart, "clocks": part_clocks.ClocksPart}
 # Trials of the full campaign by part and of the bounded one; a driver's share of a part's trials.
 FULL = {"kill": 2000, "corruption": 2000, "moves": 500, "errors": 600, "disks": 8, "clocks": 60}
 SHORT = {"kill": 150}
@@ -139,7 +141,7 @@ class Campaign:
                 print(f"  the NAS side could not be kept: {problem}")
         print(f"VIOLATION in {case.name}; kept in {kept}", flush=True)
         for text in case.violations[:8]:
-            print(f"  {text}")
+            print(f"  {text if len(text) < 700 else text[:350] + ' … ' + text[-350:]}")
         print(f"  again: scripts/campaign/campaign.py --seed {self.seed} --only {case.name}", flush=True)
 
     def table(self):

@@ -104,13 +104,13 @@ class _Life:
             result = self.workstation.run(*command)
             if result.hung:
                 break
-            if result.code == 0:
-                return True
             # A failure that is not tried again by itself asks for an operator's word.
             jobs = (self.checker.queue() or {}).get(os.fsencode(self.run.path), [])
             if jobs and jobs[-1]["state"] == "failed":
                 self.workstation.run("retry", self.run.argument)
                 self.workstation.run("drain")
+            elif result.code == 0:
+                return True
         self.case.violation(f"not recovered: {result}")
         return False
 
