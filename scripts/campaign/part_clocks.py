@@ -17,6 +17,16 @@ _MOMENTS = {
 }  # fmt: skip
 
 
+_TIMERS = """#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+int timerfd_settime(int timer, int flags, const struct itimerspec *value, struct itimerspec *old) {
+  return (int)syscall(SYS_timerfd_settime, timer, flags, value, old);
+}
+"""
+
+
 class ClocksPart:
     """A case is one kind of wrong clock, over one run's whole way."""
 
@@ -27,7 +37,15 @@ class ClocksPart:
         self.unavailable = "" if shutil.which("faketime") else "there is no faketime; scripts/install-dependencies installs it"
 
     def prepare(self, folder):
-        """Nothing to learn beforehand."""
+        """libfaketime shifts timers of the monotonic clock as well, so that a sleep would take hours or be refused: they go to the kernel."""
+        folder.mkdir()
+        source, self.shim = folder / "timers.c", folder / "timers.so"
+        source.write_text(_TIMERS)
+        compiler = shutil.which("clang") or shutil.which("cc")
+        if compiler is None:
+            self.unavailable = "there is no C compiler"
+        elif subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(self.shim), str(source)]).returncode != 0:
+            self.unavailable = "the timers' shim cannot be built"
 
     def case(self, case):
         kinds = [*_OFFSETS, *_MOMENTS, "step"]
@@ -54,13 +72,15 @@ class _Case:
         """(command line before the program, environment) under which its clock on the wall is wrong; the monotonic one, as on a real machine,
         is not."""
         # Not by LD_PRELOAD alone: without the wrapper's shared memory, libfaketime 0.9.10 loses a Swift program its arguments.
-        before, environment = ["faketime", "-m", "--exclude-monotonic", "-f"], {"FAKETIME_NO_CACHE": "1"}
+        # It fakes the times of files, too, and the kernel's timers on the clock that is right: neither is wanted.
+        before, environment = ["faketime", "-m", "--exclude-monotonic", "-f"], {"FAKETIME_NO_CACHE": "1", "NO_FAKE_STAT": "1"}
+        after = ["sh", "-c", 'LD_PRELOAD="$0:$LD_PRELOAD" exec "$@"', str(self.part.shim)]
         if self.kind in _OFFSETS:
-            return [*before, f"{_OFFSETS[self.kind]:+d}"], environment
+            return [*before, f"{_OFFSETS[self.kind]:+d}", *after], environment
         if self.kind == "step":
-            return [*before, "+0", "env", "-u", "FAKETIME", f"FAKETIME_TIMESTAMP_FILE={self.workstation.folder / 'clock'}"], environment
+            return [*before, "+0", "env", "-u", "FAKETIME", f"FAKETIME_TIMESTAMP_FILE={self.workstation.folder / 'clock'}", *after], environment
         moment, zone = _MOMENTS[self.kind]
-        return [*before, f"@{moment}"], environment | {"TZ": zone}
+        return [*before, f"@{moment}", *after], environment | {"TZ": zone}
 
     def _set(self, seconds):
         """What the programs of a stepping clock see from now on."""
