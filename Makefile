@@ -1,6 +1,6 @@
 # What can be done with this tree. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build test property fuzz lint bench docs demo install clean
+.PHONY: help build test property fuzz campaign campaign-short campaign-mutants lint bench docs demo install clean
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
@@ -13,7 +13,7 @@ export DRIVER RUNS KEEP
 
 help:  ## this list
 	@printf 'NASSync\n\n'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nVariables: PREFIX=%s DESTDIR= SWIFT_FLAGS= TEST_FLAGS=; demo: DRIVER=sftp|webdav|s3 RUNS=/path/to/lab-tree KEEP=1\n' '$(PREFIX)'
 
 build: dependencies  ## the program, for development
@@ -33,6 +33,17 @@ INPUTS ?= 10000000
 FUZZ ?=
 fuzz: dependencies  ## every parser against libFuzzer: INPUTS=10000000 FUZZ="manifest sftp"
 	RUNS=$(INPUTS) scripts/fuzz $(FUZZ)
+
+# For `make campaign`: words for scripts/campaign/campaign.py, such as `kill --driver s3 --seed 7`.
+CAMPAIGN ?=
+campaign: release  ## kills, faults and corruption against the release program, looked at independently: CAMPAIGN="kill --seed 7"
+	scripts/campaign/campaign.py $(CAMPAIGN)
+
+campaign-short: release  ## the same, bounded to a few minutes
+	scripts/campaign/campaign.py --short $(CAMPAIGN)
+
+campaign-mutants: dependencies  ## removes one safeguard after the other and shows that the campaign notices
+	scripts/campaign/mutants.py $(MUTANTS)
 
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint
@@ -54,6 +65,9 @@ clean:  ## what was built
 	swift package clean
 	rm -rf docs-out bench-out
 
-.PHONY: dependencies
+.PHONY: dependencies release
+release: dependencies
+	swift build -c release --product nassync $(SWIFT_FLAGS)
+
 dependencies:
 	@scripts/install-dependencies

@@ -125,9 +125,8 @@ package struct LocalComparison: Sendable {
   package init(listed: [RunEntry], snapshot: RunSnapshot?, removalBegan: Bool) {
     var there: [RelativePath: RunEntry] = [:]
     for entry in snapshot?.entries ?? [] { there[entry.path] = entry }
-    // Removing one name of a file moves the change time of its others. Their content is read again before they go.
-    let partlyGone = Set(
-      removalBegan ? listed.filter { $0.kind == .file && there[$0.path] == nil }.map(\.fingerprint.inode) : [])
+    // A removal that has begun may have moved a change time itself: of a removed file's other names, and of what it set aside and put back.
+    // Their content is read again before they go.
     for entry in listed where entry.kind != .folder {
       guard let found = there[entry.path] else {
         if removalBegan { removedBefore += 1 } else { missing.append(entry.path) }
@@ -136,7 +135,7 @@ package struct LocalComparison: Sendable {
       if found.kind != entry.kind {
         changed.append((entry.path, "something else has its name, or the link points elsewhere"))
       } else if let why = found.fingerprint.contentDifference(from: entry.fingerprint),
-        !(partlyGone.contains(entry.fingerprint.inode) && found.fingerprint.isSameButForChangeTime(as: entry.fingerprint))
+        !(removalBegan && found.fingerprint.isSameButForChangeTime(as: entry.fingerprint))
       {
         changed.append((entry.path, why))
       } else if let why = found.unreadable {

@@ -19,14 +19,17 @@ package struct RemovalPlan: Sendable {
   package let folders: [RunEntry]
   /// Inodes that more than one listed file has: hard links.
   private let shared: Set<UInt64>
+  /// Whether an earlier attempt of the same job may have set something aside and put it back.
+  private let removalBegan: Bool
 
   /// - Parameters:
   ///   - listed: What was verified, with the digest of each file.
   ///   - proof: Earned at this moment.
+  ///   - removalBegan: Whether this is not the first attempt.
   /// - Throws: `SyncFailure` of kind `protocol` where a file has no proof of exactly its digest: then nothing is removed at all.
   package init(
     root: String, metadataFolder: String, retainMetadata: Bool, jobID: String, listed: [(entry: RunEntry, digest: ContentDigest?)],
-    proof: VerifiedReceipt
+    proof: VerifiedReceipt, removalBegan: Bool = false
   ) throws(SyncFailure) {
     var items: [Item] = []
     var folders: [RunEntry] = []
@@ -47,6 +50,7 @@ package struct RemovalPlan: Sendable {
     self.metadataFolder = metadataFolder
     self.retainMetadata = retainMetadata
     self.jobID = jobID
+    self.removalBegan = removalBegan
     self.items = items.sorted { $0.entry.path < $1.entry.path }
     var inodes: Set<UInt64> = []
     shared = Set(items.filter { $0.proof != nil && !inodes.insert($0.entry.fingerprint.inode).inserted }.map(\.entry.fingerprint.inode))
@@ -55,8 +59,10 @@ package struct RemovalPlan: Sendable {
     self.folders = folders.filter { $0.path.bytes != metadata }.sorted { ($0.path.bytes.count, $1.path) > ($1.path.bytes.count, $0.path) }
   }
 
-  /// Whether the file has another name in the run.
-  func hasOtherNames(_ entry: RunEntry) -> Bool { entry.kind == .file && shared.contains(entry.fingerprint.inode) }
+  /// Whether this program itself may have moved the change time: by removing another name of the file, or by setting aside and putting back.
+  func mayHaveMovedChangeTime(of entry: RunEntry) -> Bool {
+    removalBegan || (entry.kind == .file && shared.contains(entry.fingerprint.inode))
+  }
 
   /// Whether the metadata folder's rule keeps this.
   func isRetained(_ path: RelativePath) -> Bool { retainMetadata && isInMetadata(path) }

@@ -78,12 +78,12 @@ package struct RunCleaner: Sendable {
       let code = errno
       return code == ENOENT ? .gone : .kept(Self.words(code))
     }
-    // Removing one name of a file moves the change time of its others: of these the content says whether they are the verified file.
+    // Where this program may have moved the change time itself, the content says whether it is the verified file.
     var readsAgain = false
     switch examine(entry, at: place.folder.raw, place.name, changeTime: true) {
     case .failure(.absent): return .gone
     case .failure(.differs(let why)):
-      guard plan.hasOtherNames(entry), case .success = examine(entry, at: place.folder.raw, place.name, changeTime: false) else {
+      guard plan.mayHaveMovedChangeTime(of: entry), case .success = examine(entry, at: place.folder.raw, place.name, changeTime: false) else {
         return .kept(why)
       }
       readsAgain = true

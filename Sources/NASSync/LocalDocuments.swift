@@ -1,6 +1,7 @@
 import CLinux
 import Digests
 import Foundation
+import Gate
 import Glibc
 import Intake
 import SyncModel
@@ -27,6 +28,8 @@ enum LocalDigest {
 
 /// Writes this program's own files into a run's metadata folder: whole or not at all, never through a link. Blocking.
 struct LocalDocuments {
+  private static let prefix = ".nassync-document-"
+
   private let folder: Descriptor
   private let place: String
 
@@ -42,9 +45,17 @@ struct LocalDocuments {
     folder = Descriptor(owning: raw)
   }
 
-  /// Replaces a file by new content: temporary name, fsync, rename, fsync of the folder.
+  /// Replaces a file by new content: temporary name, fsync, rename, fsync of the folder. What a writer that died left is removed; the lock of
+  /// the record tells it from what a living one writes.
   func write(_ content: [UInt8], as name: String) throws(SyncFailure) {
-    let temporary = ".nassync-\(UUID().uuidString.lowercased())"
+    let lock: RecordLock
+    do throws(RecordError) { lock = try RecordLock(folder: folder, patience: 10) } catch {
+      throw SyncFailure(
+        .local, "cannot write \(place)/\(name): \(error)", hint: "Another program holds the run's metadata folder; it is tried again.")
+    }
+    defer { lock.release() }
+    RecordLock.removeLeftovers(in: folder, prefix: Self.prefix)
+    let temporary = Self.prefix + UUID().uuidString.lowercased()
     let raw = clinux_openat(folder.raw, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644)
     guard raw >= 0 else { throw Self.failure("cannot write in \(place)", errno) }
     let file = Descriptor(owning: raw)

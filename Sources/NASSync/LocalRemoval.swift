@@ -32,9 +32,10 @@ struct LocalRemoval: Sendable {
   ///   the next attempt.
   func run(_ proof: VerifiedReceipt) async throws(SyncFailure) -> Ending {
     let job = look.job
+    let began = try await environment.queue.removalBegan(job)
     let plan = try RemovalPlan(
       root: job.runPath, metadataFolder: environment.metadataFolder, retainMetadata: retainMetadata, jobID: job.id,
-      listed: look.components.map { ($0.entry, $0.localDigest) }, proof: proof)
+      listed: look.components.map { ($0.entry, $0.localDigest) }, proof: proof, removalBegan: began)
     var certificate = certificate(plan)
     // A crash after everything went, the run's folder too: there is nothing left to do but to say so.
     guard look.snapshot != nil else {

@@ -33,13 +33,15 @@ import Testing
       plan = try Self.plan(snapshot, retain: retain, digest: #require(digest))
     }
 
-    static func plan(_ snapshot: RunSnapshot, retain: Bool, digest: ContentDigest = InterlockTests.digest) throws -> RemovalPlan {
+    static func plan(
+      _ snapshot: RunSnapshot, retain: Bool, digest: ContentDigest = InterlockTests.digest, removalBegan: Bool = false
+    ) throws -> RemovalPlan {
       let files = snapshot.files.map(\.path)
       let proof = VerifiedReceipt(
         proofs: Dictionary(uniqueKeysWithValues: files.map { ($0, VerifiedReceipt.Proof(digest: digest, evidence: .server)) }))
       return try RemovalPlan(
         root: snapshot.root, metadataFolder: ".exlab-wizard", retainMetadata: retain, jobID: RunCleanerTests.job,
-        listed: snapshot.entries.map { ($0, $0.kind == .file ? digest : nil) }, proof: proof)
+        listed: snapshot.entries.map { ($0, $0.kind == .file ? digest : nil) }, proof: proof, removalBegan: removalBegan)
     }
 
     func remove(_ hook: @escaping RunCleaner.Hook = { _, _ in }) throws -> RemovalResult { try RunCleaner(plan, hook: hook).remove() }
@@ -116,6 +118,30 @@ import Testing
     }
     #expect(result.kept.map(\.path.description) == ["b.dat"])
     #expect(run.exists("b.dat"))
+  }
+
+  /// What an attempt that failed had set aside and put back has another change time: it must not be kept for that alone for ever, and
+  /// goes only with the content that was proven.
+  @Test func whatWasPutBackIsReadAgain() throws {
+    let digest = SHA256Hasher.digest(of: Array("measured".utf8))
+    let run = try Run(digest: digest) {
+      for name in ["a.dat", "b.dat"] { try $0.write("run/" + name, "measured") }
+    }
+    var before = stat()
+    #expect(lstat(run.root + "/b.dat", &before) == 0)
+    let file = open(run.root + "/b.dat", O_WRONLY)
+    pwrite(file, "M", 1, 0)
+    futimens(file, [before.st_atim, before.st_mtim])
+    close(file)
+    #expect(rename(run.root + "/a.dat", run.root + "/aside") == 0 && rename(run.root + "/aside", run.root + "/a.dat") == 0)
+    let now = try RunScanner.snapshot(of: run.root, metadataFolder: ".exlab-wizard", excluding: [])
+    #expect(LocalComparison(listed: run.snapshot.entries, snapshot: now, removalBegan: true).changed.isEmpty)
+    #expect(LocalComparison(listed: run.snapshot.entries, snapshot: now, removalBegan: false).changed.count == 2)
+    #expect(try run.remove().removedFiles.isEmpty)
+    let plan = try Run.plan(run.snapshot, retain: true, digest: #require(digest), removalBegan: true)
+    let result = try RunCleaner(plan).remove()
+    #expect(result.removedFiles.map(\.description) == ["a.dat"] && result.kept.map(\.path.description) == ["b.dat"], "\(result.kept)")
+    #expect(run.exists("b.dat") && !run.exists("a.dat"))
   }
 
   @Test func withoutRetentionTheWholeRunGoes() throws {

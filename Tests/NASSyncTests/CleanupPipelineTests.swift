@@ -137,6 +137,21 @@ import Testing
     }
   }
 
+  @Test func whatAKilledWriterLeftInTheMetadataFolderGoes() async throws {
+    let left = "/.exlab-wizard/.nassync-document-51de6f0e"
+    try await Self.bench { bench in
+      try Data("half a manif".utf8).write(to: URL(fileURLWithPath: bench.run + left))
+      #expect(try await bench.clean().result == .cleaned)
+      #expect(!bench.lab.exists(bench.run + left))
+    }
+    try await Self.bench(retain: false) { bench in
+      try FileManager.default.removeItem(atPath: bench.run + "/sub/scratch.tmp")
+      try Data("half a manif".utf8).write(to: URL(fileURLWithPath: bench.run + left))
+      #expect(try await bench.clean().result == .cleaned)
+      #expect(!bench.lab.exists(bench.run))
+    }
+  }
+
   @Test func aFlippedByteOnTheNASKeepsTheLocalCopy() async throws {
     try await Self.bench { bench in
       try bench.lab.flip(bench.lab.remote(bench.run) + "/data.fcs")

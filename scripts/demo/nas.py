@@ -34,6 +34,11 @@ class PrivateServer:
     def runs(self):
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def process_id(self):
+        """Of the server itself; None where it does not run."""
+        return self._process.pid if self.runs else None
+
     def stop(self):
         """Stops the server and everything it started for its connections. Does nothing where it does not run."""
         if self._process is None:

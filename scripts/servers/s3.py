@@ -124,13 +124,16 @@ class Bucket:
         to_sign = "\n".join(["AWS4-HMAC-SHA256", moment, scope, hashlib.sha256(request.encode()).hexdigest()])
         signature = hmac.new(key_bytes, to_sign.encode(), hashlib.sha256).hexdigest()
         sent["authorization"] = f"AWS4-HMAC-SHA256 Credential={self._access}/{scope},SignedHeaders={names},Signature={signature}"
-        try:
+        def answer():
             self._connection.request(method, path + ("?" + text if text else ""), body=body or None, headers=sent)
+            return self._connection.getresponse()
+
+        try:
+            response = answer()
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             # A kept connection that the store has given up meanwhile.
             self._connection.close()
-            self._connection.request(method, path + ("?" + text if text else ""), body=body or None, headers=sent)
-        response = self._connection.getresponse()
+            response = answer()
         content = response.read()
         if response.status >= 300:
             raise Refused(response.status, content.decode(errors="replace").strip() or response.reason)

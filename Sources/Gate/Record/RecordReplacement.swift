@@ -7,11 +7,12 @@ import SyncModel
 ///
 /// The lock lies on the metadata folder itself, so that nothing is left behind. Where the file system cannot lock a folder (NFS), it
 /// lies on a file `.nassync-lock` in it, which is no component of the run.
-final class RecordLock {
+package final class RecordLock {
   private let locked: Descriptor
 
   /// - Parameter patience: Seconds to wait for others.
-  init(folder: Descriptor, patience: Double) throws(RecordError) {
+  /// - Throws: `RecordError`; `busy` where others keep it for longer.
+  package init(folder: Descriptor, patience: Double) throws(RecordError) {
     // A description of its own: flock belongs to the open file description, and threads of one process are to exclude each other too.
     let own = clinux_openat(folder.raw, ".", O_RDONLY | O_DIRECTORY, 0)
     guard own >= 0 else { throw RecordStore.system("the metadata folder cannot be opened", errno) }
@@ -50,7 +51,24 @@ final class RecordLock {
   }
 
   /// Gives the right back; both kinds of lock end with the description.
-  func release() { withExtendedLifetime(locked) {} }
+  package func release() { withExtendedLifetime(locked) {} }
+
+  /// Removes temporary files of writers that died. To be called while the lock is held: no living writer has one then.
+  /// - Parameter prefix: What their names begin with.
+  package static func removeLeftovers(in folder: Descriptor, prefix: String) {
+    let own = clinux_openat(folder.raw, ".", O_RDONLY | O_DIRECTORY, 0)
+    guard own >= 0 else { return }
+    guard let stream = fdopendir(own) else {
+      close(own)
+      return
+    }
+    defer { closedir(stream) }
+    let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
+    while let item = readdir(stream) {
+      let name = UnsafeRawPointer(item).advanced(by: offset).assumingMemoryBound(to: CChar.self)
+      if strncmp(name, prefix, prefix.utf8.count) == 0 { unlinkat(folder.raw, name, 0) }
+    }
+  }
 }
 
 /// A new version of a record under a temporary name; removed again unless it is committed.
@@ -72,7 +90,7 @@ final class RecordReplacement {
   /// - Parameter like: The record whose mode and owner are taken over; nil for 0644 and the own user.
   init(folder: Descriptor, bytes: [UInt8], like: stat?) throws(RecordError) {
     self.folder = folder
-    Self.removeLeftovers(in: folder)
+    RecordLock.removeLeftovers(in: folder, prefix: Self.prefix)
     let name = Self.prefix + String(UInt64.random(in: .min ... .max), radix: 16)
     self.name = name
     let raw = clinux_openat(folder.raw, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
@@ -135,21 +153,5 @@ final class RecordReplacement {
       throw RecordStore.system("the metadata folder cannot be flushed to the disk", errno)
     }
     return true
-  }
-
-  /// Temporary files of writers that died. Called under the lock: no living writer has one.
-  private static func removeLeftovers(in folder: Descriptor) {
-    let own = clinux_openat(folder.raw, ".", O_RDONLY | O_DIRECTORY, 0)
-    guard own >= 0 else { return }
-    guard let stream = fdopendir(own) else {
-      close(own)
-      return
-    }
-    defer { closedir(stream) }
-    let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 19
-    while let item = readdir(stream) {
-      let name = UnsafeRawPointer(item).advanced(by: offset).assumingMemoryBound(to: CChar.self)
-      if strncmp(name, prefix, prefix.utf8.count) == 0 { unlinkat(folder.raw, name, 0) }
-    }
   }
 }

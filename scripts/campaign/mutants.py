@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Shows that the campaign bites: takes one safeguard out of a copy of the program, builds that, and runs the part that has to notice.
+
+    mutants.py [NAME…] [--seed N]
+
+Exits 1 where the campaign finds nothing wrong with a mutant. The copies are built in .build/mutants, one after the other.
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SCRATCH = REPOSITORY / ".build" / "mutants"
+
+# name: (what is taken out, file, text, its replacement, words for campaign.py)
+MUTANTS = {
+    "digest-comparison": (
+        "every digest of the NAS is taken for the right one", "Sources/Verification/RemoteVerifier.swift",
+        "        if digest == file.digest {", "        if digest.hex.count == file.digest.hex.count {",
+        ["corruption", "--driver", "sftp-only", "--trials", "30"],
+    ),
+    "compare-and-set": (
+        "a job moves on from whatever state it is in", "Sources/JobQueue/SyncQueue+Work.swift",
+        "WHERE number = ?1 AND state = ?4 AND claimed_by IS ?5", "WHERE number = ?1 AND (?4 IS ?4 OR ?5 IS ?5)",
+        ["crowd", "--driver", "sftp-only", "--trials", "60"],
+    ),
+    "fsync-before-settle": (
+        "small files are not flushed to the NAS's disk where nothing else does it", "Sources/NASSync/JobRunner.swift",
+        "flushesSmallFiles: !(try await canSync(layout)))", "flushesSmallFiles: try await canSync(layout))",
+        ["durability", "--driver", "sftp-only", "--trials", "10"],
+    ),
+    "inode-check": (
+        "what is about to be removed is not compared with what was verified", "Sources/Cleanup/RunCleaner.swift",
+        "    return found.contentDifference(\n", "    return found.size < .max ? nil : found.contentDifference(\n",
+        ["moves", "--driver", "sftp-only", "--trials", "200"],
+    ),
+    "exclusive-rename": (
+        "what is published replaces what has its name", "Sources/TransportSFTP/SFTPFolders.swift",
+        "let renamed = try await status(of: .rename(from: path.bytes, to: final.bytes))\n    if renamed.isOK {",
+        "let renamed = try await status(of: .posixRename(from: path.bytes, to: final.bytes))\n    if renamed.isOK {",
+        ["neighbours", "--driver", "sftp-only", "--trials", "40"],
+    ),
+}  # fmt: skip
+
+
+def copy_tree():
+    """The tree as it is, without what was built; what has not changed keeps its time, so that it is not built again."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, check=True
+    ).stdout.split(b"\0")
+    for name in filter(None, names):
+        source, target = REPOSITORY / name.decode(), SCRATCH / name.decode()
+        if not source.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            shutil.copyfile(source, target)
+
+
+def build(file, text, replacement):
+    """The mutant's program; None where it cannot be made."""
+    path = SCRATCH / file
+    original = path.read_text()
+    if original.count(text) != 1:
+        print(f"  {file} has changed: the mutation's text is there {original.count(text)} times", flush=True)
+        return None
+    path.write_text(original.replace(text, replacement))
+    try:
+        command = ["swift", "build", "-c", "release", "--product", "nassync"]
+        result = subprocess.run(command, cwd=SCRATCH, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if result.returncode != 0:
+            print((result.stdout + result.stderr)[-2000:], flush=True)
+            return None
+        program = SCRATCH / ".build" / "mutant"
+        shutil.copy(SCRATCH / ".build" / "release" / "nassync", program)
+        return program
+    finally:
+        path.write_text(original)
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__.strip("\n"))
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in MUTANTS]:
+        parser.exit(2, f"mutants: there is no {unknown[0]}; there are {', '.join(MUTANTS)}\n")
+    copy_tree()
+    survivors, table = [], []
+    for name in options.names or MUTANTS:
+        what, file, text, replacement, words = MUTANTS[name]
+        print(f"\n== {name}: {what}", flush=True)
+        started = time.monotonic()
+        program = build(file, text, replacement)
+        if program is None:
+            survivors.append(name)
+            table.append((name, "not built", ""))
+            continue
+        print(f"  built in {time.monotonic() - started:.0f} s", flush=True)
+        command = [str(REPOSITORY / "scripts/campaign/campaign.py"), *words, "--seed", str(options.seed), "--program", str(program)]
+        result = subprocess.run([*command, "--keep", str(SCRATCH / ".build" / "kept")], capture_output=True, text=True)
+        found = [line for line in result.stdout.splitlines() if line.split()[:2] == [words[0], "all"]]
+        violations = int(found[0].split()[-1]) if found else 0
+        first = result.stdout.partition("VIOLATION")[2].splitlines()[1:2]
+        table.append((name, f"{violations} violations in {found[0].split()[-2] if found else '?'} trials", (first or [""])[0].strip()[:150]))
+        if not violations:
+            survivors.append(name)
+            print(result.stdout[-1500:] + result.stderr[-1500:], flush=True)
+    print(f"\n{'mutant':<22}what the campaign says")
+    for name, said, first in table:
+        print(f"{name:<22}{said}\n{'':<22}{first}")
+    if survivors:
+        print(f"survived: {', '.join(survivors)}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Part 1: killed at random moments and at chosen system calls, in every command that changes anything, and again while it recovers."""
+
+import os
+
+from checker import Checker, tree
+from faults import Profile, killing
+from lab import METADATA, Workstation, seeded
+from nas_side import DRIVERS
+
+# Of a killed command's successor, how often it is killed, too.
+_AGAIN = 0.35
+_RUNS_PER_CASE = 2
+
+
+class KillPart:
+    """A case is a workstation with a few runs; each goes its whole way, killed at every station."""
+
+    drivers = DRIVERS
+    unavailable = ""
+
+    def __init__(self, campaign, side):
+        self.campaign, self.side = campaign, side
+        self.profiles = {}
+
+    def prepare(self, folder):
+        """Learns what undisturbed runs of the commands do, so that kills are drawn from what there is to hit."""
+        workstation = Workstation(folder, self.campaign.program, self.side.place(folder.name))
+        random_ = seeded("profile")
+        for attempt in ("FIRST", "SECOND"):
+            run = workstation.make_run(random_, attempt, links=self.side.keeps_links)
+            # The second time is the usual one: the queue is there, and the destination is known.
+            for command in (("enqueue", run.argument), ("drain",), ("cleanup", run.argument), ("restore", run.argument, f"back-{attempt}")):
+                self.profiles[command[0]] = Profile.of(workstation, *command)
+        workstation.place.remove()
+
+    def case(self, case):
+        workstation = Workstation(case.folder / "workstation", case.program, case.side.place(f"kill-{case.number}"))
+        case.workstations.append(workstation)
+        for number in range(_RUNS_PER_CASE):
+            _Life(self, case, workstation, f"P{number}").go()
+            if case.violations:
+                return
+        # Whoever looks at the NAS next removes what the dead left of their looking.
+        result = workstation.run("check")
+        if result.code != 0:
+            case.violation(f"check: {result}")
+        case.violation(*Checker(workstation, case.side.in_place).left_behind())
+
+
+class _Life:
+    """One run's way from the instrument to the NAS and back."""
+
+    def __init__(self, part, case, workstation, name):
+        self.part, self.case, self.workstation = part, case, workstation
+        self.random = case.random
+        self.checker = Checker(workstation, case.side.in_place)
+        self.run = workstation.make_run(self.random, name, links=case.side.keeps_links)
+
+    def go(self):
+        self.station("enqueue", self.run.argument, chance=0.3)
+        if not self.station("drain", states=("verified",)):
+            return
+        if self.random.random() < 0.3:
+            self.run.add_files(self.random, self.random.randrange(1, 5))
+            self.must("enqueue", self.run.argument)
+            if not self.station("drain", states=("verified",)):
+                return
+        if self.random.random() < 0.25 and not self.audit():
+            return
+        if self.random.random() < 0.3 and not self.repair():
+            return
+        if not self.station("cleanup", self.run.argument, states=("cleaned",)):
+            return
+        self.restore()
+
+    # One station: killed, perhaps killed again, then undisturbed
+
+    def station(self, *command, states=(), chance=1.0):
+        """Returns whether all is well."""
+        if self.random.random() < chance and self.killed(*command):
+            while self.random.random() < _AGAIN and self.killed(*command, again=True):
+                pass
+        self.must(*command)
+        if states and not self.case.violations:
+            self.violation(self.checker.after_recovery(self.run, *states))
+        return not self.case.violations
+
+    def must(self, *command):
+        """Runs a command undisturbed; it has to end well."""
+        result = self.workstation.run(*command)
+        # What a dead worker had begun may be waiting for its next attempt.
+        for _ in range(4):
+            if result.code != 75:
+                break
+            result = self.workstation.run(*command)
+        if result.hung:
+            self.case.violation(f"HUNG: {result}")
+        elif result.code != 0:
+            self.case.violation(f"not recovered: {result}")
+        return result
+
+    def killed(self, *command, again=False):
+        """Runs a command and kills it; returns whether it was hit before its end. What must hold at any time is looked at."""
+        profile = self.part.profiles[command[0] if command[0] in self.part.profiles else "drain"]
+        if self.random.random() < 0.35:
+            moment = self.random.uniform(0.02, profile.seconds * 0.8)
+            result = self.workstation.run(*command, kill_after=moment)
+            how = "at a moment"
+        else:
+            call, number = profile.draw_kill(self.random)
+            result = self.workstation.run(*command, before=killing(call, number))
+            how = f"at a call of {call}"
+        if result.hung:
+            self.case.violation(f"HUNG: {result}")
+        self.violation(self.checker.at_any_time())
+        if result.killed:
+            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}")
+            self.case.labels[how] += 1
+        return result.killed and not self.case.violations
+
+    def violation(self, texts):
+        self.case.violation(*[f"after {self.workstation.log[-1].splitlines()[0]}: {text}" for text in texts])
+
+    def where(self, command):
+        """Which step the program died in, as far as its traces tell."""
+        jobs = (self.checker.queue() or {}).get(os.fsencode(self.run.path), [])
+        if command != "drain" or not jobs:
+            return command
+        state = jobs[-1]["state"]
+        if state != "awaiting_verify":
+            return {"queued": "claim", "running": "upload", "verified": "settle"}.get(state, state)
+        text = self.workstation.place.get(self.run.remote + f"/{METADATA}/receipt.json".encode())
+        if text is None or jobs[-1]["id"].encode() not in text:
+            return "verification"
+        return "publish" if f"{METADATA}/checksums.sha256".encode() not in (tree(self.run.path) or {}) else "record rewrite"
+
+    # Stations that are more than one command
+
+    def audit(self):
+        """The service verifies again what is published; it is killed in that."""
+        moment = self.random.uniform(0.3, 2.2)
+        if self.random.random() < 0.5:
+            call, number = self.part.profiles["cleanup"].draw_kill(self.random)
+            result = self.workstation.run("serve", before=killing(call, number), kill_after=3.5)
+        else:
+            result = self.workstation.run("serve", kill_after=moment)
+        if result.killed:
+            self.case.trial("audit")
+        self.violation(self.checker.at_any_time())
+        self.must("drain")
+        if not self.case.violations:
+            self.violation(self.checker.after_recovery(self.run, "verified", "cleanup_eligible"))
+        return not self.case.violations
+
+    def repair(self):
+        """A file on the NAS changes, the run is sent again from here, and that is killed: what was wrong is kept aside there."""
+        place = self.workstation.place
+        name = self.random.choice([name for name, content in self.run.files.items() if content])
+        content = bytearray(self.run.files[name])
+        content[self.random.randrange(len(content))] ^= 1 << self.random.randrange(8)
+        wrong = bytes(content)
+        place.put(self.run.remote + b"/" + name, wrong)
+        found = self.workstation.run("cleanup", self.run.argument)
+        if found.code != 4:
+            self.case.violation(f"a changed file on the NAS was not found: {found}")
+            return False
+        self.must("retry", self.run.argument)
+        # Until it is repaired the published run is wrong, by our own hand: what is looked at is the end.
+        profile = self.part.profiles["drain"]
+        call, number = profile.draw_kill(self.random)
+        if self.workstation.run("drain", before=killing(call, number)).killed:
+            self.case.trial("repair")
+        self.must("drain")
+        aside = [path for path in place.names() if b"/.nassync-replaced-" in b"/" + path and not path.endswith(b"/")]
+        if not any(place.get(path) == wrong for path in aside):
+            self.case.violation(f"what lay on the NAS as {name!r} was not kept aside: {aside}")
+        self.violation(self.checker.after_recovery(self.run, "verified"))
+        return not self.case.violations
+
+    def restore(self):
+        """Brought back from the NAS, into a new folder."""
+        folder = self.workstation.folder / f"back-{self.run.relative.split('/')[1]}"
+        command = ("restore", self.run.argument, str(folder))
+        if self.killed(*command):
+            self.violation(self.checker.restored(self.run, folder, complete=False))
+            while self.random.random() < _AGAIN and self.killed(*command, again=True):
+                self.violation(self.checker.restored(self.run, folder, complete=False))
+        whole = self.checker.restored(self.run, folder, complete=True)
+        # Where the dead one had just finished, the folder is a whole run, which is never written into.
+        if whole or not folder.exists():
+            self.must(*command)
+            whole = self.checker.restored(self.run, folder, complete=True)
+        self.violation(whole)
