@@ -62,9 +62,9 @@ struct OpenSSHArguments: Sendable {
   private var configuration: [String] { configurationFile.map { ["-F", $0] } ?? [] }
 
   /// A path as a value of the configuration's language: in quotation marks, `%` doubled.
-  private static func quoted(_ path: String) -> String { "\"\(escaped(path))\"" }
-
-  private static func escaped(_ path: String) -> String { path.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%") }
+  private static func quoted(_ path: String) -> String {
+    "\"\(path.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%"))\""
+  }
 
   private static func seconds(_ duration: Duration) -> Int64 { max(1, duration.components.seconds + (duration.components.attoseconds > 0 ? 1 : 0)) }
 
@@ -104,12 +104,12 @@ struct OpenSSHArguments: Sendable {
       if version >= 805 { options.append("KnownHostsCommand=none") }
     }
     if let ciphers { options.append("Ciphers=\(ciphers)") }
-    var result = configuration + options.map { "-o\($0)" } + ["-T"]
     if let keyFile = settings.keyFile {
-      result += ["-i", Self.escaped(keyFile)]
-      if !settings.useAgent { result.append("-oIdentitiesOnly=yes") }
+      // Not `-i`, which looks for the file under its escaped name.
+      options.append("IdentityFile=\(Self.quoted(keyFile))")
+      if !settings.useAgent { options.append("IdentitiesOnly=yes") }
     }
-    result += target
+    let result = configuration + options.map { "-o\($0)" } + ["-T"] + target
     // Behind `--` nothing is an option any more, neither the host nor the command.
     switch purpose {
     case .sftp: return result + ["-s", "--", settings.host, "sftp"]

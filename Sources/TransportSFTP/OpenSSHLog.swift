@@ -7,8 +7,6 @@ struct OpenSSHLog {
   enum Stage: Comparable { case starting, connecting, connected, loggedIn }
 
   private(set) var stage = Stage.starting
-  /// `OpenSSH_9.2p1`, of the program here.
-  private(set) var program = ""
   /// The server's banner, as `SSH-2.0-OpenSSH_9.2p1`.
   private(set) var server = ""
   /// The key that the server showed, as `ssh-ed25519`, and its `SHA256:…`.
@@ -76,12 +74,10 @@ struct OpenSSHLog {
     if stage < .loggedIn {
       if text.hasPrefix("Connecting to ") || text.hasPrefix("Executing proxy command") {
         stage = max(stage, .connecting)
-      } else if let version = rest(after: "Local version string ") {
+      } else if text.hasPrefix("Local version string ") {
         stage = .connected
-        program = version.split(separator: " ").first.map { $0.replacing("SSH-2.0-", with: "") } ?? ""
       } else if let version = rest(after: "Remote protocol version ") {
-        let parts = version.split(separator: ", remote software version ", maxSplits: 1)
-        server = displayText("SSH-\(parts[0])" + (parts.count > 1 ? "-\(parts[1])" : ""))
+        server = displayText("SSH-" + version.split(separator: ", remote software version ", maxSplits: 1).joined(separator: "-"))
       } else if let key = rest(after: "Server host key: ") {
         let parts = key.split(separator: " ")
         if parts.count >= 2 { (keyType, fingerprint) = (displayText(String(parts[0])), displayText(String(parts[1]))) }
