@@ -87,7 +87,8 @@ extension SFTPDestination {
     checks.number("transport.port", port, in: SettingLimits.port)
     checks.that(SettingRules.isUser(user), "transport.user", "this is no account name", "write the name alone")
     checks.that(
-      agent || keyFile != nil || ssh == .openssh, "transport.key_file", "there is no way to log in", "give the file of a private key or `agent: true`")
+      agent || keyFile != nil || ssh == .openssh, "transport.key_file", "there is no way to log in",
+      "give the file of a private key or `agent: true`")
     if let keyFile { checks.absolute("transport.key_file", keyFile) }
     if ssh == .builtin || !knownHosts.isEmpty { checks.absolute("transport.known_hosts", knownHosts) }
     if let sshConfig {

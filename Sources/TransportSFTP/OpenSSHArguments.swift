@@ -66,7 +66,9 @@ struct OpenSSHArguments: Sendable {
     "\"\(path.split(separator: "%", omittingEmptySubsequences: false).joined(separator: "%%"))\""
   }
 
-  private static func seconds(_ duration: Duration) -> Int64 { max(1, duration.components.seconds + (duration.components.attoseconds > 0 ? 1 : 0)) }
+  private static func seconds(_ duration: Duration) -> Int64 {
+    max(1, duration.components.seconds + (duration.components.attoseconds > 0 ? 1 : 0))
+  }
 
   private var target: [String] {
     var result = ["-l", settings.user]

@@ -50,7 +50,8 @@ struct OpenSSHFailure {
     }
     if let line = line("channel 0: open failed", "open failed: ") {
       return Self.lost(
-        .network, "\(name) refused a channel \(said(line))", "Lower `connections` in the equipment profile or raise MaxSessions on the NAS.")
+        .network, "\(name) refused a channel \(said(line))", "Lower `connections` in the equipment profile or raise MaxSessions on the NAS."
+      )
     }
     if let line = log.words.last(where: { $0.hasPrefix("Timeout, server ") }) {
       return Self.lost(.timeout, "\(name) stopped answering \(said(line))", "Check the NAS and the network; it is tried again.")
@@ -105,7 +106,8 @@ struct OpenSSHFailure {
 
   private var configuration: TransportError? {
     if let complaint = line(
-      "Bad configuration option", "bad configuration option", "Bad owner or permissions", "Can't open user config file", "unsupported option",
+      "Bad configuration option", "bad configuration option", "Bad owner or permissions", "Can't open user config file",
+      "unsupported option",
       "extra arguments at end of line", "no argument after keyword", "Bad SSH2 ", "Bad number", "missing argument", "Missing argument",
       "command-line line 0", "unknown option -- ", "illegal option -- ", "usage: ssh")
     {
@@ -121,10 +123,13 @@ struct OpenSSHFailure {
         "chmod 600 \(shellWord(keyFile))")
     }
     if let complaint = line("no such identity", "not accessible: ") {
-      return Self.lost(.misconfigured, "the key file \(shown) cannot be read \(said(complaint))", "Check `key_file` in the equipment profile.")
+      return Self.lost(
+        .misconfigured, "the key file \(shown) cannot be read \(said(complaint))", "Check `key_file` in the equipment profile.")
     }
     if let complaint = log.words.first(where: { $0.hasPrefix("Load key ") && !$0.contains("incorrect passphrase") }) {
-      return Self.lost(.misconfigured, "the key file \(shown) is no key that ssh can use \(said(complaint))", "Check `key_file`: the private key, without .pub.")
+      return Self.lost(
+        .misconfigured, "the key file \(shown) is no key that ssh can use \(said(complaint))",
+        "Check `key_file`: the private key, without .pub.")
     }
     return nil
   }
@@ -143,7 +148,8 @@ struct OpenSSHFailure {
     }
     return Self.lost(
       .auth, "\(name) refused the user \(user)\(key) \(said(complaint))",
-      "Check `user`, that the key's .pub is in that user's authorized_keys on the NAS, and that a key with a passphrase is in the agent (ssh-add).")
+      "Check `user`, that the key's .pub is in that user's authorized_keys on the NAS, and that a key with a passphrase is in the agent (ssh-add)."
+    )
   }
 
   private var network: TransportError? {
@@ -156,7 +162,9 @@ struct OpenSSHFailure {
         .network, "nothing answers at \(name): connection refused \(said(complaint))",
         "Check that SSH is switched on there, and `host` and `port` in the equipment profile.")
     }
-    if let complaint = line("No route to host", "Network is unreachable", "Host is down", "Cannot assign requested address", "Network is down") {
+    if let complaint = line(
+      "No route to host", "Network is unreachable", "Host is down", "Cannot assign requested address", "Network is down")
+    {
       return Self.lost(.network, "there is no way to \(name) \(said(complaint))", "Check the network of this machine and of the NAS.")
     }
     if let complaint = line("Connection timed out", "Operation timed out", "timed out", "Timeout, server ") {
@@ -176,7 +184,9 @@ struct OpenSSHFailure {
   }
 
   private var negotiation: TransportError? {
-    guard let complaint = line("Unable to negotiate", "no matching ", "Protocol major versions differ", "Bad packet length") else { return nil }
+    guard let complaint = line("Unable to negotiate", "no matching ", "Protocol major versions differ", "Bad packet length") else {
+      return nil
+    }
     return Self.lost(
       .protocol, "no common way of encrypting was found with \(name) \(said(complaint))",
       "Update the NAS's SSH server, or allow what it offers in ssh's configuration.")

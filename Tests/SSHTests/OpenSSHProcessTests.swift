@@ -74,7 +74,8 @@ import Transport
   }
 
   @Test func ciphersAreOnlyReorderedAndOnlyWhereNobodyChose() {
-    let defaults = Array("user x\nciphers chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com\nport 22\n".utf8)
+    let defaults = Array(
+      "user x\nciphers chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com\nport 22\n".utf8)
     #expect(
       OpenSSHCiphers.choice(configured: defaults, defaults: defaults, hasAES: true)
         == "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr")
@@ -100,7 +101,9 @@ import Transport
     log.feed(Array("debug1: client_input_channel_req: channel 0 rtype exit-status reply 0\r\n".utf8))
     #expect(log.hasExitReport)
     var odd = OpenSSHLog()
-    for line in ["Remote protocol version ", "Server host key: ", "kex: client->server cipher: ", ""] { odd.feed(Array("debug1: \(line)\n".utf8)) }
+    for line in ["Remote protocol version ", "Server host key: ", "kex: client->server cipher: ", ""] {
+      odd.feed(Array("debug1: \(line)\n".utf8))
+    }
     #expect(odd.words.isEmpty && odd.stage == .starting)
     // Whatever the far side sends, it stays small.
     for _ in 0..<1000 { log.feed([UInt8](repeating: 0x41, count: 10_000)) }
@@ -109,7 +112,8 @@ import Transport
   }
 
   static let sentences: [(words: String, kind: SyncFailure.Kind)] = [
-    ("ssh: connect to host nas port 22: No route to host", .network), ("ssh: connect to host nas port 22: Network is unreachable", .network),
+    ("ssh: connect to host nas port 22: No route to host", .network),
+    ("ssh: connect to host nas port 22: Network is unreachable", .network),
     ("ssh: connect to host nas port 22: Connection timed out", .timeout),
     ("ssh: Could not resolve hostname nas: Temporary failure in name resolution", .network),
     ("kex_exchange_identification: read: Connection reset by peer", .network),

@@ -98,7 +98,8 @@ import Transport
     }
   }
 
-  @Test(arguments: [LoopbackSSHD.Style.sftpOnly, .chroot, .noHashTool]) func accountsThatCannotHash(style: LoopbackSSHD.Style) async throws {
+  @Test(arguments: [LoopbackSSHD.Style.sftpOnly, .chroot, .noHashTool]) func accountsThatCannotHash(style: LoopbackSSHD.Style) async throws
+  {
     try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
       guard case .unavailable = try await look(server) else {
         Issue.record("a shell was found where there is none")

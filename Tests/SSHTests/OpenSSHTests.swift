@@ -29,7 +29,8 @@ import Transport
   }
 
   /// How opening a session failed; nil where it did not.
-  static func failure(_ settings: SFTPSettings, configuration: String = "/dev/null", searchPath: String? = nil) async throws -> SyncFailure? {
+  static func failure(_ settings: SFTPSettings, configuration: String = "/dev/null", searchPath: String? = nil) async throws -> SyncFailure?
+  {
     do {
       try await session(settings, configuration: configuration, searchPath: searchPath) { _ in }
       return nil

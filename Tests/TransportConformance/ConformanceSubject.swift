@@ -26,7 +26,8 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
 
   static let all: [ConformanceSubject] =
     [
-      .pipes, .sshd(.shell), .sshd(.chroot), .sshd(.shell, .openssh), .sshd(.chroot, .openssh), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph),
+      .pipes, .sshd(.shell), .sshd(.chroot), .sshd(.shell, .openssh), .sshd(.chroot, .openssh), .webdav(.apache, tls: true),
+      .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph),
     ]
 
   /// Runs a body against a destination of its own.
