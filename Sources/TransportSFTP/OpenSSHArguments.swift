@@ -6,7 +6,9 @@ struct OpenSSHArguments: Sendable {
   /// As `ssh -V` says: 902 for 9.2.
   let version: Int
   /// Ciphers to ask for; nil leaves them to the configuration.
-  var ciphers: String?
+  private(set) var ciphers: String?
+  /// The host's true name and port, as the configuration has them; nil where it was not asked.
+  private(set) var place: (host: String, port: UInt16)?
   private let settings: SFTPSettings
   private let configurationFile: String?
 
@@ -82,6 +84,20 @@ struct OpenSSHArguments: Sendable {
 
   /// Prints what holds where no configuration says anything.
   static let defaults = ["-F", "none", "-G", "--", "localhost"]
+
+  /// Takes over what the configuration says of the host.
+  mutating func learn(_ configured: [UInt8], defaults: [UInt8]) {
+    ciphers = OpenSSHCiphers.choice(configured: configured, defaults: defaults)
+    let host = Self.value(of: "hostname", in: configured)
+    let port = Self.value(of: "port", in: configured).flatMap { UInt16($0) }
+    if let host, let port { place = (host, port) }
+  }
+
+  /// What `ssh -G` says of a keyword.
+  static func value(of keyword: String, in output: [UInt8]) -> String? {
+    output.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+      .first { $0.hasPrefix(keyword + " ") }.map { String($0.dropFirst(keyword.count + 1)) }
+  }
 
   /// Opens a channel.
   func session(_ purpose: SSHChannelPurpose) -> [String] {

@@ -7,6 +7,7 @@ import Transport
 final class OpenSSHChannel: SSHChannel {
   private let process: OpenSSHProcess
   private let settings: SFTPSettings
+  private let place: (host: String, port: UInt16)?
   private let purpose: SSHChannelPurpose
   /// What it has said so far.
   private(set) var log = OpenSSHLog()
@@ -18,9 +19,11 @@ final class OpenSSHChannel: SSHChannel {
   /// How long ssh may take to end once it has closed its output.
   private static let endPatience = Duration.seconds(3)
 
-  init(process: OpenSSHProcess, settings: SFTPSettings, purpose: SSHChannelPurpose) {
+  /// - Parameter place: The host's true name and port, where the configuration has others.
+  init(process: OpenSSHProcess, settings: SFTPSettings, place: (host: String, port: UInt16)?, purpose: SSHChannelPurpose) {
     self.process = process
     self.settings = settings
+    self.place = place
     self.purpose = purpose
   }
 
@@ -161,7 +164,8 @@ final class OpenSSHChannel: SSHChannel {
     log.finish()
     let signal = process.status.map { $0 & 0x7f }
     let code = process.status.flatMap(OpenSSHProcess.exitCode)
-    return OpenSSHFailure(settings: settings, purpose: purpose, log: log, exit: code, signal: signal == 0 ? nil : signal).error
+    return OpenSSHFailure(settings: settings, place: place, purpose: purpose, log: log, exit: code, signal: signal == 0 ? nil : signal)
+      .error
   }
 
   private var gone: TransportError {

@@ -50,7 +50,7 @@ package final class OpenSSHConnection: SSHConnection {
     }
     let deadline = Deadline(after: settings.connectTimeout)
     let process = try OpenSSHProcess(program: program.path, arguments: arguments.session(purpose))
-    let channel = OpenSSHChannel(process: process, settings: settings, purpose: purpose)
+    let channel = OpenSSHChannel(process: process, settings: settings, place: arguments.place, purpose: purpose)
     do throws(TransportError) {
       try channel.awaitLogin(by: deadline, interrupter: interrupter)
     } catch {
@@ -152,7 +152,7 @@ final class OpenSSHPreparation: Sendable {
       log.finish()
       throw OpenSSHFailure(settings: settings, purpose: .sftp, log: log, exit: answer.exit, signal: nil).error
     }
-    arguments.ciphers = OpenSSHCiphers.choice(configured: answer.output, defaults: try ask(OpenSSHArguments.defaults).output)
+    arguments.learn(answer.output, defaults: try ask(OpenSSHArguments.defaults).output)
     let found = Known(settings: settings, program: program, arguments: arguments)
     known.withLock { $0 = found }
     return (program, arguments)
@@ -172,16 +172,13 @@ enum OpenSSHCiphers {
   ///   - defaults: What it says where there is no configuration.
   /// - Returns: Nil to leave them as they are.
   static func choice(configured: [UInt8], defaults: [UInt8], hasAES: Bool = OpenSSHCiphers.hasAES) -> String? {
-    guard hasAES, let own = list(in: configured), own == list(in: defaults) else { return nil }
+    guard hasAES, let own = OpenSSHArguments.value(of: "ciphers", in: configured),
+      own == OpenSSHArguments.value(of: "ciphers", in: defaults)
+    else { return nil }
     let ciphers = own.split(separator: ",").map(String.init)
     let first = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"].filter(ciphers.contains)
     guard !first.isEmpty else { return nil }
     return (first + ciphers.filter { !first.contains($0) }).joined(separator: ",")
-  }
-
-  private static func list(in output: [UInt8]) -> String? {
-    output.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
-      .first { $0.hasPrefix("ciphers ") }.map { String($0.dropFirst(8)) }
   }
 
   private static let hasAES: Bool = {

@@ -4,6 +4,8 @@ import Transport
 /// Turns what `ssh` said at its end into a failure with a kind. The one place that knows its sentences.
 struct OpenSSHFailure {
   let settings: SFTPSettings
+  /// The host's true name and port, as the configuration has them.
+  var place: (host: String, port: UInt16)?
   let purpose: SSHChannelPurpose
   let log: OpenSSHLog
   /// Its exit status; nil where a signal ended it, or where it is not known.
@@ -78,7 +80,7 @@ struct OpenSSHFailure {
     let file = settings.knownHostsFile
     let shownFile = file.isEmpty ? "ssh's known hosts" : displayText(file)
     let way = HostKeyPolicy.wayToAdd(
-      type: type, host: settings.host, port: settings.port, file: file.isEmpty ? "~/.ssh/known_hosts" : file)
+      type: type, host: place?.host ?? settings.host, port: place?.port ?? settings.port, file: file.isEmpty ? "~/.ssh/known_hosts" : file)
     let seen = "\(type) key \(log.fingerprint)"
     if line("REVOKED HOST KEY", "is marked as revoked") != nil {
       return Self.lost(
@@ -139,6 +141,12 @@ struct OpenSSHFailure {
       let complaint = line(
         "Permission denied (", "Too many authentication failures", "No supported authentication methods", "Authentication failed")
     else { return nil }
+    // Who logs in has seen the server's key before.
+    if log.fingerprint.isEmpty {
+      return Self.lost(
+        .auth, "a host on the way to \(name) (ProxyJump) refused the log-in \(said(complaint))",
+        "Look at what ssh's configuration says of that host, and that it takes the key: ssh -v \(shellWord(settings.host)) tells.")
+    }
     let key = settings.keyFile.map { " with the key \(displayText($0))" } ?? " with every key that ssh offered"
     // The reverse order of ssh's own: a server that takes no keys at all.
     if let methods = complaint.range(of: "Permission denied ("), !complaint[methods.upperBound...].contains("publickey") {

@@ -277,7 +277,7 @@ import Transport
   @Test func jumpsOverAnotherHost() async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { nas in
       try await LoopbackSSHD.with(keyTypes: [.ed25519]) { gate in
-        func configuration(_ name: String, gateKnownHosts: String) throws -> String {
+        func configuration(_ name: String, gateKnownHosts: String, gateKey: String? = nil) throws -> String {
           try nas.folder.write(
             """
             Host nas
@@ -290,7 +290,8 @@ import Transport
               HostName 127.0.0.1
               Port \(gate.port)
               User \(gate.user)
-              IdentityFile \(gate.keyFile)
+              IdentityFile \(gateKey ?? gate.keyFile)
+              IdentitiesOnly yes
               UserKnownHostsFile \(gateKnownHosts)
 
             """, to: name, mode: 0o600)
@@ -311,8 +312,14 @@ import Transport
         let failure = try #require(await Self.failure(settings, configuration: stranger))
         #expect(failure.kind == .hostKey)
         #expect(failure.message.contains("ProxyJump"))
+        let locked = try configuration("locked", gateKnownHosts: gate.knownHostsFile, gateKey: nas.keyFile)
+        let refused = try #require(await Self.failure(settings, configuration: locked))
+        #expect(refused.kind == .auth)
+        #expect(refused.message.contains("ProxyJump"))
         settings.knownHostsFile = "/dev/null"
-        #expect(try await Self.failure(settings, configuration: good)?.message.contains("SHA256:") == true)
+        let unknown = try #require(await Self.failure(settings, configuration: good))
+        #expect(unknown.message.contains("SHA256:"))
+        #expect(unknown.hint.contains("ssh-keyscan -t ed25519 -p \(nas.port) 127.0.0.1"))
         try await gate.stop()
         settings.knownHostsFile = ""
         #expect(try await Self.failure(settings, configuration: good)?.kind == .network)
