@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the two carriers of SFTP against each other: libssh2 in the process, and the system's ssh program.
 
-    carriers.py PROGRAM [--rounds N] [--connections N] [A] [B]     PROGRAM is the nassync executable
+    carriers.py PROGRAM [--rounds N] [--connections N] [--ssh-config FILE] [A] [B]     PROGRAM is the nassync executable
 
 A: a run of one 2 GiB file.  B: a run of 10,000 files of 4 KiB in 100 folders.
 Both carriers take turns against one private sshd on loopback. Printed are the medians (least to most) of the wall seconds from the run to
@@ -58,7 +58,7 @@ def server_seconds(nas):
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
-def round_of(program, carrier, connections, nas, folder, relative):
+def round_of(program, carrier, options, nas, folder, relative):
     run = os.path.join(folder, "lab", relative)
     shutil.rmtree(os.path.join(run, ".exlab-wizard"), ignore_errors=True)
     remote = os.path.join(str(nas.folder), relative)
@@ -68,10 +68,9 @@ def round_of(program, carrier, connections, nas, folder, relative):
         config = os.path.join(place, "nassync.yaml")
         with open(config, "w") as file:
             file.write("state_dir: ./state\nequipment_dir: ./equipment\n")
-        transport = {**nas.transport, "connections": connections, "ssh": carrier}
+        transport = {**nas.transport, "connections": options.connections, "ssh": carrier}
         if carrier == "openssh":
-            # The machine's own configuration is no part of the measurement.
-            transport["ssh_config"] = "/dev/null"
+            transport["ssh_config"] = os.path.abspath(options.ssh_config)
         with open(os.path.join(place, "equipment", "SCOPE_01.yaml"), "w") as file:
             json.dump({"id": "SCOPE_01", "local_root": os.path.join(folder, "lab"), "transport": transport}, file)
         command = [program, "--config", config, "--quiet"]
@@ -93,7 +92,9 @@ def main():
     parser.add_argument("workloads", nargs="*", default=["A", "B"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=4)
-    options = parser.parse_args()
+    # The machine's own configuration is no part of the measurement.
+    parser.add_argument("--ssh-config", default="/dev/null")
+    options = parser.parse_intermixed_args()
     program = os.path.abspath(options.program)
     for name in options.workloads:
         with tempfile.TemporaryDirectory(prefix="nassync-carriers-", dir=os.environ.get("SCRATCH") or "/dev/shm") as folder:
@@ -106,7 +107,7 @@ def main():
                 results = {carrier: [] for carrier in CARRIERS}
                 for _ in range(options.rounds):
                     for carrier in CARRIERS:
-                        results[carrier].append(round_of(program, carrier, options.connections, nas, folder, relative))
+                        results[carrier].append(round_of(program, carrier, options, nas, folder, relative))
             finally:
                 nas.stop()
         for carrier in CARRIERS:
