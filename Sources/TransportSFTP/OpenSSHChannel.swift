@@ -34,7 +34,12 @@ final class OpenSSHChannel: SSHChannel {
     while true {
       readLog()
       if log.stage == .loggedIn { return }
-      if logEnded || process.awaitEnd(.zero, interrupter: nil) { throw failure() }
+      if logEnded || process.awaitEnd(.zero, interrupter: nil) {
+        // It may have logged in, done all it was to do and ended since the look before.
+        readLog()
+        if log.stage == .loggedIn { return }
+        throw failure()
+      }
       let descriptors = [(process.error.number, Int16(POLLIN)), (process.endDescriptor, Int16(POLLIN))]
       switch waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: deadline) {
       case .ready: break
