@@ -87,15 +87,19 @@ extension SFTPDestination {
     checks.number("transport.port", port, in: SettingLimits.port)
     checks.that(SettingRules.isUser(user), "transport.user", "this is no account name", "write the name alone")
     checks.that(
-      agent || keyFile != nil, "transport.key_file", "there is no way to log in", "give the file of a private key or `agent: true`")
+      agent || keyFile != nil || ssh == .openssh, "transport.key_file", "there is no way to log in",
+      "give the file of a private key or `agent: true`")
     if let keyFile { checks.absolute("transport.key_file", keyFile) }
-    checks.absolute("transport.known_hosts", knownHosts)
+    if ssh == .builtin || !knownHosts.isEmpty { checks.absolute("transport.known_hosts", knownHosts) }
+    if let sshConfig {
+      checks.absolute("transport.ssh_config", sshConfig)
+      checks.that(ssh == .openssh, "transport.ssh_config", "the built-in SSH reads no such file", "use the system's ssh program")
+    }
     checks.that(!remoteRoot.isEmpty && !remoteRoot.utf8.contains(0), "transport.remote_root", "this is no path", "name the folder")
     if let problem = SettingRules.remoteRootProblem(remoteRoot) {
       checks.that(false, "transport.remote_root", problem.message, problem.hint)
     }
     checks.number("transport.connections", connections, in: SettingLimits.connections)
-    checks.that(ssh == .builtin, "transport.ssh", "the system's ssh program is not supported by this version", "use the built-in one")
     checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
     checks.number("transport.keepalive", keepalive, in: SettingLimits.networkTimeout)

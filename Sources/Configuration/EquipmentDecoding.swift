@@ -103,21 +103,28 @@ struct EquipmentDecoder {
     }
     destination.keyFile = section.path("key_file", "the file of a private key", paths)
     destination.agent = section.truth("agent", default: false)
-    if !destination.agent, !section.has("key_file") {
+    destination.ssh = section.choice("ssh", default: destination.ssh)
+    // The system's ssh has keys and known hosts of its own.
+    let isBuiltin = destination.ssh == .builtin
+    if isBuiltin, !destination.agent, !section.has("key_file") {
       section.fail(
         "key_file", "there is no way to log in; `key_file` or `agent: true` was expected",
         hint: "make a key with `ssh-keygen -t ed25519` and name its file here")
     }
-    if let path = section.path("known_hosts", "the file of the host keys that are trusted", paths) { destination.knownHosts = path }
+    if let path = section.path("known_hosts", "the file of the host keys that are trusted", paths) {
+      destination.knownHosts = path
+    } else if !isBuiltin {
+      destination.knownHosts = ""
+    }
+    destination.sshConfig = section.path("ssh_config", "a configuration of the system's ssh program", paths)
+    if isBuiltin, section.has("ssh_config") {
+      section.fail("ssh_config", "the built-in SSH reads no such file", hint: "set `ssh: openssh` or leave the key out")
+    }
     destination.remoteRoot = section.requiredText("remote_root", "the folder on the NAS")
     if let problem = SettingRules.remoteRootProblem(destination.remoteRoot) {
       section.fail("remote_root", problem.message, hint: problem.hint)
     }
     destination.connections = section.integer("connections", in: SettingLimits.connections, default: destination.connections)
-    destination.ssh = section.choice("ssh", default: destination.ssh)
-    if destination.ssh == .openssh {
-      section.fail("ssh", "the system's ssh program is not supported by this version", hint: "use `ssh: builtin` or leave the key out")
-    }
     let range = SettingLimits.networkTimeout
     destination.connectTimeout = section.duration("connect_timeout", in: range, default: destination.connectTimeout)
     destination.progressTimeout = section.duration("timeout", in: range, default: destination.progressTimeout)

@@ -77,11 +77,11 @@ public struct SFTPDestination: Hashable, Sendable {
   public var port: Int
   /// The account.
   public var user: String
-  /// A private key, mode 0600; nil where only the agent has one.
+  /// A private key, mode 0600; nil where only the agent has one, or ssh's configuration names one.
   public var keyFile: String?
   /// Whether the keys of the SSH agent (`SSH_AUTH_SOCK`) are offered.
   public var agent: Bool
-  /// The host keys that are trusted; no other is.
+  /// The host keys that are trusted; no other is. Empty with `SSHProgram.openssh`: those that its configuration names.
   public var knownHosts: String
   /// The folder on the server: absolute, or relative to where the server puts the user.
   public var remoteRoot: String
@@ -89,6 +89,8 @@ public struct SFTPDestination: Hashable, Sendable {
   public var connections: Int
   /// Who speaks SSH.
   public var ssh: SSHProgram
+  /// A configuration for `SSHProgram.openssh`, read instead of the user's and the system's; nil reads those.
+  public var sshConfig: String?
   /// Seconds for connecting and logging in.
   public var connectTimeout: Double
   /// Seconds without any progress after which a connection counts as dead.
@@ -99,7 +101,8 @@ public struct SFTPDestination: Hashable, Sendable {
   /// A destination built in code. `ServiceConfiguration.validate()` checks it.
   public init(
     host: String, port: Int = 22, user: String, keyFile: String? = nil, agent: Bool = false, knownHosts: String, remoteRoot: String,
-    connections: Int = 4, ssh: SSHProgram = .builtin, connectTimeout: Double = 15, progressTimeout: Double = 60, keepalive: Double = 15
+    connections: Int = 4, ssh: SSHProgram = .builtin, sshConfig: String? = nil, connectTimeout: Double = 15, progressTimeout: Double = 60,
+    keepalive: Double = 15
   ) {
     self.host = host
     self.port = port
@@ -110,6 +113,7 @@ public struct SFTPDestination: Hashable, Sendable {
     self.remoteRoot = remoteRoot
     self.connections = connections
     self.ssh = ssh
+    self.sshConfig = sshConfig
     self.connectTimeout = connectTimeout
     self.progressTimeout = progressTimeout
     self.keepalive = keepalive

@@ -109,6 +109,7 @@ public enum StarterConfiguration {
       # The folder as SFTP shows it.
       remote_root: /srv/lab
       connections: 4
+      # ssh: builtin          # or openssh: the system's ssh program, with its configuration, agent, ProxyJump, hardware keys
       # connect_timeout: 15s  # to connect and log in
       # timeout: 60s          # without any progress
       # keepalive: 15s

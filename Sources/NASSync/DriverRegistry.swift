@@ -105,11 +105,16 @@ struct DriverRegistry: Sendable {
   }
 
   private static func sftpDriver(_ destination: SFTPDestination) -> any TransportDriver {
-    SFTPDriver(
+    let connector =
+      switch destination.ssh {
+      case .builtin: LibSSH2Connection.connector()
+      case .openssh: OpenSSHConnection.connector(configurationFile: destination.sshConfig)
+      }
+    return SFTPDriver(
       settings: SFTPSettings(
         host: destination.host, port: UInt16(clamping: destination.port), user: destination.user, keyFile: destination.keyFile,
         useAgent: destination.agent, knownHostsFile: destination.knownHosts, remoteRoot: destination.remoteRoot,
         connectTimeout: .seconds(destination.connectTimeout), progressTimeout: .seconds(destination.progressTimeout),
-        keepAliveSeconds: UInt32(clamping: Int(destination.keepalive.rounded(.up)))))
+        keepAliveSeconds: UInt32(clamping: Int(destination.keepalive.rounded(.up)))), connector: connector)
   }
 }

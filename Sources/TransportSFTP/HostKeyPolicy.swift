@@ -82,7 +82,7 @@ struct HostKeyPolicy: Sendable {
   private static func keyType(ofAlgorithm name: String) -> String { name.hasPrefix("rsa-sha2-") ? "ssh-rsa" : name }
 
   /// The name that `ssh-keyscan -t` takes.
-  private static func shortName(ofType type: String) -> String {
+  static func shortName(ofType type: String) -> String {
     switch type {
     case "ssh-ed25519": "ed25519"
     case "ssh-rsa": "rsa"
@@ -91,7 +91,8 @@ struct HostKeyPolicy: Sendable {
     }
   }
 
-  private static func wayToAdd(type: String, host: String, port: UInt16, file: String) -> String {
+  /// The command that adds a host's key, and what to compare before.
+  static func wayToAdd(type: String, host: String, port: UInt16, file: String) -> String {
     let option = port == 22 ? "" : "-p \(port) "
     return "Compare the fingerprint with the one that the NAS itself shows (there: ssh-keygen -lf /etc/ssh/ssh_host_\(type)_key.pub); "
       + "if they are equal: ssh-keyscan -t \(type) \(option)\(shellWord(host)) >> \(shellWord(file))"

@@ -12,6 +12,8 @@ package final class LibSSH2Connection: SSHConnection {
   private let settings: SFTPSettings
   private weak var openedChannel: LibSSH2Channel?
   private var isClosed = false
+  package let carrier = "libssh2 \(LibSSH2Session.version)"
+  package let isLoggedIn = true
   package let serverIdentification: String
   package let hostKeyFingerprint: String
 

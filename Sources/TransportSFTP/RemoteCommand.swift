@@ -49,6 +49,8 @@ struct RemoteCommand: Hashable, Sendable {
     do throws(TransportError) {
       if let complaints = try converse(channel, interrupter, silence, input, output) { return complaints }
     } catch {
+      // Over the system's ssh program the refusal comes when the channel is there already.
+      if case .unsupported = error { throw .denied }
       throw .failed(error)
     }
     throw .silent

@@ -349,13 +349,14 @@ package actor RemoteShell: RemoteHasher {
         }
         return .success(ShellSurvey(answer.lines))
       } catch {
+        let wasLoggedIn = connection?.isLoggedIn ?? false
         drop()
         switch error {
         case .denied:
           return .failure(Uselessness(sentence: "the NAS does not allow the user \(displayText(settings.user)) to run commands"))
         case .silent: return .failure(Uselessness(sentence: "the NAS does not answer a command"))
         case .failed(let error):
-          guard error.failure.kind == .network else { throw error }
+          guard error.failure.kind == .network, wasLoggedIn else { throw error }
           if attempt == 2 { return .failure(Uselessness(sentence: "the NAS ends the connection when it is asked to run a command")) }
         }
       }

@@ -53,6 +53,7 @@ package actor SFTPClient {
     var readSize = 32 * 1024
     /// Bytes of one WRITE.
     var writeSize = 32 * 1024
+    var carrier = ""
     var server = ""
     var hostKeyFingerprint = ""
     var limits: SFTPLimits?
@@ -111,9 +112,10 @@ package actor SFTPClient {
     do {
       let connection = try connector(settings, interrupter)
       self.connection = connection
+      channel = try connection.openChannel(.sftp)
+      abilities.carrier = connection.carrier
       abilities.server = connection.serverIdentification
       abilities.hostKeyFingerprint = connection.hostKeyFingerprint
-      channel = try connection.openChannel(.sftp)
     } catch {
       lose(error)
       throw error

@@ -26,8 +26,10 @@ struct SFTPProbe {
   /// - Returns: Whether the root can be worked in.
   mutating func askServer() async throws(TransportError) -> Bool {
     let root = RemotePath(root: settings.remoteRoot)
+    say("ssh", .good, "\(session.carrier) makes the connection")
     say("server", .good, "\(displayText(settings.host)):\(settings.port) is \(capabilities.server)")
-    say("host_key", .good, "the host key \(session.hostKeyFingerprint) is the known one")
+    let fingerprint = session.hostKeyFingerprint.isEmpty ? "" : " \(session.hostKeyFingerprint)"
+    say("host_key", .good, "the host key\(fingerprint) is the known one")
     say("login", .good, "\(displayText(settings.user)) is logged in")
     guard let scratch = try await askRoot(root) else { return false }
     do {

@@ -4,6 +4,8 @@ import Transport
 /// A session with an SFTP server: `TransportSession` over an `SFTPClient`. Dropping the last reference ends its connection and thread.
 package final class SFTPSession: TransportSession {
   package let capabilities: TransportCapabilities
+  /// Who speaks SSH here and in what version, for display.
+  package let carrier: String
   /// `SHA256:…`, as OpenSSH writes it.
   package let hostKeyFingerprint: String
   /// What the server announced and this client uses.
@@ -18,6 +20,7 @@ package final class SFTPSession: TransportSession {
     let abilities = await client.abilities
     extensions = abilities.extensions
     limits = abilities.limits
+    carrier = abilities.carrier
     hostKeyFingerprint = abilities.hostKeyFingerprint
     capabilities = TransportCapabilities(
       server: abilities.server, atomicPublish: true, atomicReplace: extensions.contains(.posixRename), resumesFiles: true,

@@ -10,11 +10,11 @@ package struct SFTPSettings: Hashable, Sendable {
   package var port: UInt16
   /// Login name.
   package var user: String
-  /// Private key, an absolute path; nil where only the agent is used.
+  /// Private key, an absolute path; nil where only the agent is used, or the keys that ssh's configuration names.
   package var keyFile: String?
   /// Whether the agent at `SSH_AUTH_SOCK` is asked.
   package var useAgent: Bool
-  /// Known-hosts file, an absolute path. Unknown and changed keys are refused.
+  /// Known-hosts file, an absolute path. Unknown and changed keys are refused. Empty: those that ssh's configuration names.
   package var knownHostsFile: String
   /// The folder below which everything goes: absolute, or relative to the login folder.
   package var remoteRoot: String

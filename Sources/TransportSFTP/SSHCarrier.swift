@@ -38,13 +38,17 @@ package protocol SSHChannel: AnyObject {
   func close()
 }
 
-/// An authenticated SSH connection: host key checked, user logged in. Used on one thread only.
+/// An SSH connection: host key checked, user logged in, at the latest once it has opened a channel. Used on one thread only.
 package protocol SSHConnection: AnyObject {
   /// Opens a channel; blocks the calling thread until it is there, the deadline passes or the interrupter fires.
   func openChannel(_ purpose: SSHChannelPurpose) throws(TransportError) -> any SSHChannel
-  /// What the server calls itself (its SSH banner), escaped for display.
+  /// Who speaks SSH here and in what version, for display.
+  var carrier: String { get }
+  /// Whether the server has let the user in. What fails afterwards is no matter of reaching it.
+  var isLoggedIn: Bool { get }
+  /// What the server calls itself (its SSH banner), escaped for display; empty until a channel was opened.
   var serverIdentification: String { get }
-  /// The host key's fingerprint, `SHA256:…` as OpenSSH writes it.
+  /// The host key's fingerprint, `SHA256:…` as OpenSSH writes it; empty until a channel was opened.
   var hostKeyFingerprint: String { get }
   func close()
 }

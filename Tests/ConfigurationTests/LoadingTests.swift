@@ -68,6 +68,23 @@ import Testing
     }
   }
 
+  /// The system's ssh brings its own keys and known hosts, unless the file names some.
+  @Test func theSystemsSSHNeedsLess() throws {
+    func destination(_ more: String) throws -> SFTPDestination? {
+      let transport = "transport: {type: sftp, host: nas, user: lab, remote_root: /srv/lab, ssh: openssh\(more)}"
+      return try ConfigurationFolder.with([
+        "nassync.yaml": ConfigurationFolder.service, "equipment/A.yaml": "id: A\nlocal_root: /data\n\(transport)\n",
+      ]) { folder in
+        guard case .sftp(let destination) = try folder.load().equipment[0].transport else { return nil }
+        return destination
+      }
+    }
+    let plain = try #require(try destination(""))
+    #expect(plain == SFTPDestination(host: "nas", user: "lab", knownHosts: "", remoteRoot: "/srv/lab", ssh: .openssh))
+    let full = try #require(try destination(", known_hosts: /k, key_file: ~/id, ssh_config: ~/.ssh/lab"))
+    #expect((full.knownHosts, full.keyFile, full.sshConfig) == ("/k", "/home/lab/id", "/home/lab/.ssh/lab"))
+  }
+
   @Test func everySettingIsRead() throws {
     let service = """
       state_dir: /var/lib/nassync/

@@ -180,7 +180,7 @@ import Testing
     Fault("connections: 17", 9, 16, "transport.connections", "1 to 16"),
     Fault("connect_timeout: 0s", 9, 20, "transport.connect_timeout", "out of range"),
     Fault("timeout: 2h", 9, 12, "transport.timeout", "from 100ms to 1h"),
-    Fault("ssh: openssh", 9, 8, "transport.ssh", "not supported by this version", "builtin"),
+    Fault("ssh_config: /etc/nassync/ssh_config", 9, 15, "transport.ssh_config", "reads no such file", "openssh"),
     Fault("ssh: putty", 9, 8, "transport.ssh", "builtin, openssh"),
     Fault("password: hunter2", 9, 3, "transport.password", "a secret is written"),
     Fault("key_passphrase: hunter2", 9, 3, "transport.key_passphrase", "a secret is written"),

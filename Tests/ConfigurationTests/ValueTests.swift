@@ -107,7 +107,17 @@ import Testing
       }) == [])
     #expect(destinationProblems({ $0.remoteRoot = "~/x" }) == ["equipment[0].transport.remote_root"])
     #expect(destinationProblems({ $0.connections = 17 }) == ["equipment[0].transport.connections"])
-    #expect(destinationProblems({ $0.ssh = .openssh }) == ["equipment[0].transport.ssh"])
+    #expect(destinationProblems({ $0.sshConfig = "/etc/nassync/ssh_config" }) == ["equipment[0].transport.ssh_config"])
+    #expect(
+      destinationProblems({
+        $0.ssh = .openssh
+        $0.sshConfig = "ssh_config"
+      }) == ["equipment[0].transport.ssh_config"])
+    #expect(
+      destinationProblems({
+        $0.ssh = .openssh
+        ($0.keyFile, $0.knownHosts, $0.sshConfig) = (nil, "", "/etc/nassync/ssh_config")
+      }).isEmpty)
     #expect(destinationProblems({ $0.keepalive = 0 }) == ["equipment[0].transport.keepalive"])
   }
 }

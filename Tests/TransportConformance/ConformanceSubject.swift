@@ -25,7 +25,10 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   var testDescription: String { name }
 
   static let all: [ConformanceSubject] =
-    [.pipes, .sshd(.shell), .sshd(.chroot), .webdav(.apache, tls: true), .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph)]
+    [
+      .pipes, .sshd(.shell), .sshd(.chroot), .sshd(.shell, .openssh), .sshd(.chroot, .openssh), .webdav(.apache, tls: true),
+      .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph),
+    ]
 
   /// Runs a body against a destination of its own.
   func with(progressTimeout: Duration = .seconds(30), _ body: Body) async throws { try await run(progressTimeout, body) }
@@ -77,16 +80,29 @@ extension ConformanceSubject {
     }
   }
 
-  /// A private sshd, reached with libssh2.
-  static func sshd(_ style: LoopbackSSHD.Style) -> ConformanceSubject {
-    ConformanceSubject(name: "sshd (\(style.rawValue))") { progressTimeout, body in
+  /// Who speaks SSH.
+  enum Carrier: String {
+    case libssh2, openssh
+
+    /// The machine's own configuration of ssh is no part of a test.
+    var connector: SSHConnector {
+      switch self {
+      case .libssh2: LibSSH2Connection.connector()
+      case .openssh: OpenSSHConnection.connector(configurationFile: "/dev/null")
+      }
+    }
+  }
+
+  /// A private sshd.
+  static func sshd(_ style: LoopbackSSHD.Style, _ carrier: Carrier = .libssh2) -> ConformanceSubject {
+    ConformanceSubject(name: "sshd (\(style.rawValue)) by \(carrier.rawValue)") { progressTimeout, body in
       try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
         let settings = SFTPSettings(
           host: server.host, port: try #require(UInt16(exactly: server.port)), user: server.user, keyFile: server.keyFile,
           knownHostsFile: server.knownHostsFile, remoteRoot: server.remoteRoot, progressTimeout: progressTimeout)
         try await body(
           RunningSubject(
-            driver: SFTPDriver(settings: settings, connector: LibSSH2Connection.connector()), root: RemotePath(root: settings.remoteRoot),
+            driver: SFTPDriver(settings: settings, connector: carrier.connector), root: RemotePath(root: settings.remoteRoot),
             eyes: FolderEyes(folder: server.rootFolder), hang: { await server.pauseSessions() }))
       }
     }

@@ -74,6 +74,8 @@ final class PipeServers: Sendable {
 
 private final class PipeConnection: SSHConnection {
   let servers: PipeServers
+  let carrier = "a pipe"
+  let isLoggedIn = true
   let serverIdentification = "a server over a socket pair"
   let hostKeyFingerprint = "none"
 

@@ -25,8 +25,9 @@ import TransportSFTP
     }
   }
 
-  @Test(arguments: ConformanceSubject.all + [.sshd(.otherRoot)]) func aHasherSaysWhatIsOnTheDisk(_ subject: ConformanceSubject) async throws
-  {
+  @Test(arguments: ConformanceSubject.all + [.sshd(.otherRoot), .sshd(.otherRoot, .openssh)]) func aHasherSaysWhatIsOnTheDisk(
+    _ subject: ConformanceSubject
+  ) async throws {
     try await subject.withSession { session, running in
       let hasher = try await running.driver.makeHasher()
       #expect(try await running.driver.probe().evidence == hasher?.evidence ?? .readback)

@@ -41,6 +41,8 @@ struct ScriptedServer: Sendable {
 
 private final class ScriptedConnection: SSHConnection {
   let server: ScriptedServer
+  let carrier = "a pipe"
+  let isLoggedIn = true
   let serverIdentification = "a script"
   let hostKeyFingerprint = "none"
   init(server: ScriptedServer) { self.server = server }

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int clinux_open_beneath(int dirfd, const char *path, int flags, mode_t mode) {
@@ -103,6 +105,54 @@ int clinux_pipe(int ends[2]) {
   }
   return 0;
 }
+int clinux_spawn_tethered(pid_t *child, const char *path, char *const argv[], char *const envp[], const int streams[3]) {
+  sigset_t all, before;
+  sigfillset(&all);
+  /* The child borrows this thread's memory until it has become the program: no handler may run in it. */
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  volatile int failure = 0;
+  pid_t parent = getpid();
+  pid_t id = vfork();
+  if (id == 0) {
+    struct sigaction standard;
+    memset(&standard, 0, sizeof standard);
+    standard.sa_handler = SIG_DFL;
+    for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &standard, NULL);
+    setsid();
+    /* Whoever died before this took hold is no longer the parent. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
+      failure = ECHILD;
+      _exit(127);
+    }
+    for (int number = 0; number < 3; number++)
+      if (dup2(streams[number], number) < 0) {
+        failure = errno;
+        _exit(127);
+      }
+#ifdef SYS_close_range
+    /* Everything of ours is close-on-exec; this is for what a library opened without. */
+    syscall(SYS_close_range, 3u, ~0u, 0u);
+#endif
+    if (chdir("/") != 0) {
+      failure = errno;
+      _exit(127);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(path, argv, envp);
+    failure = errno;
+    _exit(127);
+  }
+  int code = id < 0 ? errno : failure;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (id > 0 && code != 0)
+    while (waitpid(id, NULL, 0) < 0 && errno == EINTR) {
+    }
+  *child = code == 0 ? id : 0;
+  return code;
+}
+int clinux_pipe_room(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes) < 0 ? -1 : 0; }
 int clinux_unread(int fd) {
   int count = 0;
   return ioctl(fd, FIONREAD, &count) < 0 ? -1 : count;

@@ -38,6 +38,12 @@ int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from);
 int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 /* pipe2(2) with O_CLOEXEC, neither end among the three standard descriptors. */
 int clinux_pipe(int ends[2]);
+/* Starts a program that ends when the calling thread does, or the whole process: in a session of its own (no terminal), in the folder "/",
+   with the three given descriptors, none of them below 3, as its standard ones, nothing else open, all signals at their defaults and
+   none blocked. Returns 0 or an error number. */
+int clinux_spawn_tethered(pid_t *child, const char *path, char *const argv[], char *const envp[], const int streams[3]);
+/* F_SETPIPE_SZ: asks for room in a pipe, in bytes. -1 where the kernel grants no more; the pipe works all the same. */
+int clinux_pipe_room(int fd, int bytes);
 /* Bytes that were written to a pipe and read by nobody yet; -1 with errno set. */
 int clinux_unread(int fd);
 /* A close-on-exec descriptor that becomes readable when the child ends (pidfd_open); -1 where the kernel has none. */
