@@ -201,9 +201,10 @@ import Transport
   ) async throws -> (failure: SyncFailure, started: ContinuousClock.Instant, finished: ContinuousClock.Instant) {
     try await onThread { () throws(TransportError) in
       let connector = OpenSSHConnection.connector(configurationFile: "/dev/null")
-      let connection = try connector(settings, interrupter)
-      let started = ContinuousClock.now
+      var started = ContinuousClock.now
       do throws(TransportError) {
+        let connection = try connector(settings, interrupter)
+        started = ContinuousClock.now
         _ = try connection.openChannel(.sftp)
       } catch {
         return (error.failure, started, ContinuousClock.now)
