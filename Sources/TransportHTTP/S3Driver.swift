@@ -56,9 +56,12 @@ package final class S3Driver: TransportDriver {
     }
     // Without a bucket nothing can be tried; the first folder that is to be made says so. Every other refusal is thrown here.
     guard try await plain.isFolder(root), let findings = try await plain.tryOut(in: root) else { return make(.unknown) }
-    known.withLock { $0 = findings }
+    // What a bad moment left open is asked again by the next session.
+    if findings.isDecided { known.withLock { $0 = findings } }
     return make(findings)
   }
+
+  package var hasherIsUndecided: Bool { known.withLock { $0 == nil } }
 
   package func makeHasher() async throws(TransportError) -> (any RemoteHasher)? {
     let session = try await session()

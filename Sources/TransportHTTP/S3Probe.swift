@@ -126,7 +126,9 @@ struct S3Probe {
   private mutating func sayUploads() {
     let findings = session.findings
     if let hidden = findings.uploadsHidden {
-      return say("uploads", .limited, "interrupted uploads cannot be looked at: \(hidden)")
+      return say(
+        "uploads", .limited,
+        "\(hidden): what interrupted uploads leave behind takes room there until a lifecycle rule of the bucket ends them")
     }
     guard let open = findings.openUploads else { return }
     let ended = findings.endedUploads == 0 ? "" : "; \(findings.endedUploads) old ones were ended"
