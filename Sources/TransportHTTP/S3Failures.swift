@@ -135,6 +135,7 @@ struct S3Failures: Sendable {
         .permission, "\(subject) lies in an archive and cannot be read (\(said))", hint: "Restore it in the store; it is tried again.")
     case "":
       if (300..<400).contains(refusal.status) { return elsewhere(refusal, said) }
+      if refusal.status == 501 { return .unsupported("\(what) (\(said))") }
       return http.failure(answer, action, subject)
     default:
       if refusal.status == 501 || refusal.status == 405 { return .unsupported("\(what) (\(said))") }
