@@ -171,10 +171,14 @@ struct ComponentSender: Sendable {
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       let path = staging.appending(entry.path)
       let mark = resumePoint(row, capabilities: session.capabilities)
-      do throws(SyncFailure) { try await stream.skip(to: mark.bytes) } catch { throw .failure(error, sessionLost: false) }
+      var stream = stream
+      do throws(SyncFailure) {
+        // A session before this one was let in no more after some of it.
+        if await stream.position > mark.bytes { stream = try await FileStream.open(entry, in: folder, on: readers.next()) }
+        try await stream.skip(to: mark.bytes)
+      } catch { throw .failure(error, sessionLost: false) }
       let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
       do throws(TransportError) {
-        var stream = stream
         let start = min(handle.offset ?? mark.bytes, size)
         if start != mark.bytes {
           do throws(SyncFailure) {

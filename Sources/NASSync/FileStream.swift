@@ -11,7 +11,8 @@ actor FileStream {
   private let reader: LocalFileReader
   private let expected: FileFingerprint
   private var hasher: SHA256Hasher? = SHA256Hasher()
-  private var position: UInt64 = 0
+  /// Bytes read so far.
+  private(set) var position: UInt64 = 0
 
   /// Opens the file beneath the run's folder, never through a link.
   /// - Throws: `SyncFailure`: `local_vanished`, `local_changed` where it is no longer the file of the snapshot.

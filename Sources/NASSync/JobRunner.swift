@@ -219,8 +219,10 @@ struct JobRunner: Sendable {
         await route.pool.release(session, broken: false)
         break
       } catch {
-        await route.pool.release(session, broken: error.sessionLost)
-        guard error.sessionLost, suspects > 0, !environment.stop.isSet else { throw Self.unanswered(error) }
+        // Nor is one let in for ever: a key that was replaced meanwhile is fetched anew.
+        let isRefused = error.failure.kind == .auth
+        if isRefused { await route.pool.refused(session) } else { await route.pool.release(session, broken: error.sessionLost) }
+        guard error.sessionLost || isRefused, suspects > 0, !environment.stop.isSet else { throw Self.unanswered(error) }
         suspects -= 1
       }
     }

@@ -11,6 +11,8 @@ actor SessionPool {
   private struct Member {
     let session: any TransportSession
     var users: Int
+    /// How often log-ins had been refused when it began to open.
+    let epoch: Int
     /// Monotonic time of the last release.
     var idleSince: UInt64
   }
@@ -23,6 +25,9 @@ actor SessionPool {
   private let limit: Int
   private let clock: any SyncClock
   private var members: [Member] = []
+  /// Not handed out any more, and still in use.
+  private var retired: [Member] = []
+  private var epoch = 0
   private var opening = 0
   private var waiters: [CheckedContinuation<Void, Never>] = []
   private var knownHasher: (any RemoteHasher)??
@@ -48,11 +53,12 @@ actor SessionPool {
       if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed() }
       if members.count + opening < wanted {
         opening += 1
+        let epoch = epoch
         do throws(TransportError) {
           let session = try await driver.connect()
           opening -= 1
           interruptible.withLock { $0.append(session) }
-          members.append(Member(session: session, users: 1, idleSince: 0))
+          members.append(Member(session: session, users: 1, epoch: epoch, idleSince: 0))
           wakeWaiters()
           return session
         } catch {
@@ -94,7 +100,7 @@ actor SessionPool {
 
   /// Gives a session back. A broken one is closed and not handed out again.
   func release(_ session: any TransportSession, broken: Bool) async {
-    guard let index = members.firstIndex(where: { $0.session === session }) else { return }
+    guard let index = members.firstIndex(where: { $0.session === session }) else { return await releaseRetired(session) }
     members[index].users -= 1
     members[index].idleSince = clock.monotonicNanoseconds
     guard broken else { return }
@@ -104,7 +110,32 @@ actor SessionPool {
     await session.close()
   }
 
-  /// The far side's hashing program, nil where there is none. Asked once.
+  /// Gives back a session that is let in no more: its password, key or token has been replaced or has run out. It is not handed out again, nor is
+  /// any that is as old; the next one logs in with what the configuration's references hold by then. Others that use it end in peace.
+  func refused(_ session: any TransportSession) async {
+    guard let member = members.first(where: { $0.session === session }) else { return await releaseRetired(session) }
+    epoch = max(epoch, member.epoch + 1)
+    let old = members.filter { $0.epoch <= member.epoch }
+    members.removeAll { $0.epoch <= member.epoch }
+    retired += old.filter { $0.users > 0 }
+    wakeWaiters()
+    for idle in old where idle.users == 0 {
+      interruptible.withLock { $0.removeAll { $0 === idle.session } }
+      await idle.session.close()
+    }
+    await releaseRetired(session)
+  }
+
+  private func releaseRetired(_ session: any TransportSession) async {
+    guard let index = retired.firstIndex(where: { $0.session === session }) else { return }
+    retired[index].users -= 1
+    guard retired[index].users == 0 else { return }
+    retired.remove(at: index)
+    interruptible.withLock { $0.removeAll { $0 === session } }
+    await session.close()
+  }
+
+  /// The far side's hashing program, nil where there is none. Asked once, or until the destination has decided.
   func hasher() async throws(TransportError) -> (any RemoteHasher)? {
     if let known = knownHasher { return known }
     let made = try await driver.makeHasher()
@@ -112,9 +143,11 @@ actor SessionPool {
       await made?.close()
       return known
     }
-    knownHasher = .some(made)
-    interruptibleHasher.withLock { $0 = made }
-    return made
+    if made == nil, driver.hasherIsUndecided { return nil }
+    let kept = made.map { RenewedHasher($0, driver: driver) }
+    knownHasher = .some(kept)
+    interruptibleHasher.withLock { $0 = kept }
+    return kept
   }
 
   /// Remembers the answer: asking is a whole `sync` of the NAS.
@@ -136,25 +169,98 @@ actor SessionPool {
 
   /// Closes every session in order.
   func close() async {
-    let closing = members
+    let closing = members + retired
     members = []
+    retired = []
     interruptible.withLock { $0 = [] }
     for member in closing { await member.session.close() }
     await dropHasher()
   }
 
-  /// Runs a body with a session and gives it back, broken where the body's error says so.
+  /// Runs a body with a session and gives it back, broken where the body's error says so. Where the session is let in no more the body runs once
+  /// again with a new one: whatever it does must bear that, as it must bear being stopped anywhere.
   func withSession<Result: Sendable>(
     width: Int, _ body: @Sendable (any TransportSession) async throws(TransportError) -> Result
   ) async throws(TransportError) -> Result {
-    let session = try await acquire(width: width)
-    do throws(TransportError) {
-      let result = try await body(session)
-      await release(session, broken: false)
-      return result
-    } catch {
-      await release(session, broken: error.sessionLost)
-      throw error
+    var isRenewed = false
+    while true {
+      let session = try await acquire(width: width)
+      do throws(TransportError) {
+        let result = try await body(session)
+        await release(session, broken: false)
+        return result
+      } catch {
+        guard error.failure.kind == .auth else {
+          await release(session, broken: error.sessionLost)
+          throw error
+        }
+        await refused(session)
+        guard !isRenewed else { throw error }
+        isRenewed = true
+      }
     }
+  }
+}
+
+/// A hasher that logs in once more where it is let in no more.
+private final class RenewedHasher: RemoteHasher {
+  private struct State {
+    var hasher: any RemoteHasher
+    var isOver = false
+  }
+
+  let evidence: Evidence
+  private let driver: any TransportDriver
+  private let state: Mutex<State>
+
+  init(_ hasher: any RemoteHasher, driver: any TransportDriver) {
+    evidence = hasher.evidence
+    self.driver = driver
+    state = Mutex(State(hasher: hasher))
+  }
+
+  func digests(
+    of paths: [RemotePath], progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    try await renewing { (hasher) throws(TransportError) in try await hasher.digests(of: paths, progress: progress) }
+  }
+
+  func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
+    try await renewing { (hasher) throws(TransportError) in try await hasher.syncFileSystem(of: path) }
+  }
+
+  private func renewing<Result>(
+    _ body: (any RemoteHasher) async throws(TransportError) -> Result
+  ) async throws(TransportError) -> Result {
+    let used = state.withLock { $0.hasher }
+    do throws(TransportError) { return try await body(used) } catch {
+      guard error.failure.kind == .auth else { throw error }
+      return try await body(try await renewed(after: used, error))
+    }
+  }
+
+  private func renewed(after used: any RemoteHasher, _ error: TransportError) async throws(TransportError) -> any RemoteHasher {
+    // Somebody else may have been refused and logged in meanwhile.
+    let current = state.withLock { $0.hasher }
+    if current !== used { return current }
+    guard let made = try await driver.makeHasher() else { throw error }
+    let (hasher, spare) = state.withLock { state in
+      if state.isOver || state.hasher !== used || made.evidence != evidence { return (state.hasher, made) }
+      state.hasher = made
+      return (made, used)
+    }
+    await spare.close()
+    if hasher === used { throw error }
+    return hasher
+  }
+
+  func interrupt() { state.withLock { $0.hasher }.interrupt() }
+
+  func close() async {
+    let hasher = state.withLock { state in
+      state.isOver = true
+      return state.hasher
+    }
+    await hasher.close()
   }
 }

@@ -278,8 +278,11 @@ public protocol TransportDriver: Sendable {
   func connect() async throws(TransportError) -> any TransportSession
 
   /// A hasher where the destination has one, proven on a probe file under `root`'s staging area; nil where only read-back is possible.
-  /// The answer of the probe is kept for the driver's life.
+  /// The answer of the probe is kept for the driver's life, except while `hasherIsUndecided`.
   func makeHasher() async throws(TransportError) -> (any RemoteHasher)?
+
+  /// Whether `makeHasher()` said nil only because the destination was out of sorts: it is asked again then.
+  var hasherIsUndecided: Bool { get }
 
   /// Asks the destination everything `nassync check` shows.
   func probe() async throws(TransportError) -> DestinationProbe
@@ -288,6 +291,9 @@ public protocol TransportDriver: Sendable {
 extension TransportDriver {
   /// To be asked.
   public var holdsSymlinks: Bool? { nil }
+
+  /// One answer holds.
+  public var hasherIsUndecided: Bool { false }
 }
 
 /// What `nassync check` shows of a destination.

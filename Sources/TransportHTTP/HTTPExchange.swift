@@ -89,7 +89,12 @@ final class HTTPExchange {
 
   /// libcurl has a connection and is about to send the request.
   fileprivate func connected() {
-    if case .none = request.body { return awaitAnswer() }
+    // libcurl does not ask for a body that is empty.
+    switch request.body {
+    case .none, .stream(length: 0): return awaitAnswer()
+    case .bytes(let bytes) where bytes.isEmpty: return awaitAnswer()
+    default: break
+    }
     phase = .sending
     renew(patience)
   }

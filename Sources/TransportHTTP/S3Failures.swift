@@ -8,6 +8,31 @@ struct S3Refusal: Sendable {
   let code: String
   /// Where the store says which region the bucket is in.
   let region: String?
+
+  /// The store hashed what it got and says that it is not what was announced. A status of a server or a proxy that is out of sorts is none, whatever
+  /// stands in its document; nor is a signature that does not match, which a store looks at before it has the body.
+  var isOfDigest: Bool {
+    [400, 403, 422].contains(status) && ["XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"].contains(code)
+  }
+
+  /// The store itself refused for good: nothing that it may see otherwise in a moment, and nothing that a proxy says in its place.
+  var isFinal: Bool {
+    if status == 501 || code == "NotImplemented" { return true }
+    guard (400..<500).contains(status), ![401, 407, 408, 409, 425, 429].contains(status), !code.isEmpty else { return false }
+    return !Self.passing.contains(code)
+  }
+
+  /// Codes of a store that is out of sorts, or of a request that is about something else than what it asked.
+  static let passing: Set<String> = [
+    "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Throttling", "RequestLimitExceeded",
+    "ConditionalRequestConflict", "TooManyRequests", "Busy", "XMinioServerNotInitialized", "RequestTimeTooSkewed", "RequestExpired",
+    "ExpiredToken", "TokenRefreshRequired",
+  ]
+}
+
+extension HTTPResponse {
+  /// Whether a store refused a body because its digest is not the announced one: what it keeps was compared then.
+  package var refusesDigest: Bool { S3Failures.refusal(self).isOfDigest }
 }
 
 /// The one place where an S3 store's refusals become failures with a next step.
@@ -110,8 +135,10 @@ struct S3Failures: Sendable {
         .permission, "\(subject) lies in an archive and cannot be read (\(said))", hint: "Restore it in the store; it is tried again.")
     case "":
       if (300..<400).contains(refusal.status) { return elsewhere(refusal, said) }
+      if refusal.status == 501 { return .unsupported("\(what) (\(said))") }
       return http.failure(answer, action, subject)
     default:
+      if refusal.status == 501 || refusal.status == 405 { return .unsupported("\(what) (\(said))") }
       if refusal.status == 503 || refusal.status == 429 {
         return Self.passing(.network, "the store is too busy to \(what) (\(said))", hint: "It is tried again later.")
       }

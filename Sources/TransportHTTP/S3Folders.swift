@@ -130,8 +130,11 @@ extension S3Session {
       throw .failure(SyncFailure(.protocol, "the whole destination is not removed", hint: "Report this."), sessionLost: false)
     }
     forgetFolders(under: path)
+    var left = settings.removalLimit
     do throws(TransportError) {
       try await eachPage(try key(path, folder: true), delimited: false, path) { (page) throws(TransportError) in
+        left -= page.files.count
+        guard left >= 0 else { throw self.failures.violated("more than \(self.settings.removalLimit) objects below \(path)") }
         try await self.delete(page.files.map(\.key), path)
         return page.files.count
       }

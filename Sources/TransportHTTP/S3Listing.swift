@@ -40,6 +40,8 @@ struct S3Page {
 extension S3Session {
   /// Pages without anything new that are taken for a store that lists without end.
   private static let emptyPageLimit = 50
+  /// Pages of one listing.
+  private static let pageLimit = 100_000
   private static let pageBytes = 8 << 20
 
   // MARK: One object
@@ -158,7 +160,8 @@ extension S3Session {
   ) async throws(TransportError) {
     var next: S3Page.Next?
     var idle = 0
-    var seen: Set<S3Page.Next> = []
+    // Their hashes: a token may have 8 KiB.
+    var seen: Set<Int> = []
     while true {
       let (answer, page) = try await page(prefix, delimited: delimited, limit: nil, after: next, path)
       guard let page else {
@@ -168,7 +171,7 @@ extension S3Session {
       }
       idle = try await body(page) == 0 ? idle + 1 : 0
       guard let following = page.next else { return }
-      guard seen.insert(following).inserted, idle < Self.emptyPageLimit else {
+      guard seen.insert(following.hashValue).inserted, seen.count < Self.pageLimit, idle < Self.emptyPageLimit else {
         throw failures.violated("a listing of \(path) that does not come to its end")
       }
       next = following

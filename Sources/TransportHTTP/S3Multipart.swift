@@ -20,6 +20,7 @@ extension S3Session {
     let answer = try await ask("POST", key, query: [("uploads", [])], headers: Self.metadata(modified: modified), body: [])
     let id = try document(answer, "InitiateMultipartUploadResult", "write", path.description).text("UploadId") ?? ""
     guard !id.isEmpty, id.utf8.count <= 1024 else { throw failures.violated("no number for the upload of \(path)") }
+    common.lives(id)
     return id
   }
 
@@ -41,12 +42,20 @@ extension S3Session {
     return etag
   }
 
+  /// A part that the store has.
+  struct Part {
+    let size: UInt64
+    let etag: String
+    /// Seconds since 1970, where the store says it.
+    let modified: Int64?
+  }
+
   /// What the store has of an upload's parts, by number; nil where the upload is gone. OpenStack Swift still knows a completed one by its object,
   /// and takes its completion once more.
   func parts(
     of upload: String, _ key: [UInt8], _ path: RemotePath
-  ) async throws(TransportError) -> [Int: (size: UInt64, etag: String)]? {
-    var parts: [Int: (size: UInt64, etag: String)] = [:]
+  ) async throws(TransportError) -> [Int: Part]? {
+    var parts: [Int: Part] = [:]
     var marker = 0
     while true {
       let answer = try await ask(
@@ -59,7 +68,8 @@ extension S3Session {
         guard let number = element.text("PartNumber").flatMap({ Int($0) }), (1...10_000).contains(number),
           let size = element.text("Size").flatMap({ UInt64($0) })
         else { throw failures.violated("a part without number or size of \(path)") }
-        parts[number] = (size, Self.unquoted(element.text("ETag") ?? ""))
+        parts[number] = Part(
+          size: size, etag: Self.unquoted(element.text("ETag") ?? ""), modified: element.text("LastModified").flatMap(S3Date.seconds))
         last = max(last, number)
       }
       guard root.text("IsTruncated") == "true" else { return parts }
@@ -94,6 +104,7 @@ extension S3Session {
       }
       if refusal.code != "NoSuchUpload" {
         _ = try document(answer, "CompleteMultipartUploadResult", "write", path.description)
+        common.ended(upload)
         return
       }
       failure = failures.failure(refusal, answer, "write", path.description)
@@ -133,7 +144,7 @@ extension S3Session {
 
   func abortUpload(_ key: [UInt8], _ upload: String, _ path: RemotePath) async throws(TransportError) {
     let answer = try await ask("DELETE", key, query: [("uploadId", Array(upload.utf8))])
-    if answer.isSuccess || answer.status == 404 { return }
+    if answer.isSuccess || answer.status == 404 { return common.ended(upload) }
     throw failures.failure(answer, "end the upload of", path.description)
   }
 
@@ -142,10 +153,18 @@ extension S3Session {
   package func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {
     let ids = Set(kept.compactMap { $0.token.flatMap(S3Token.init)?.upload })
     let mine = uploads.withLock { Array($0.values) }
+    for id in ids { common.lives(id) }
     var used: Set<String> = ids
     for upload in mine { if let id = await upload.currentID { used.insert(id) } }
-    for upload in try await openUploads(under: path).uploads where !used.contains(upload.id) {
-      try await abortUpload(upload.key, upload.id, path)
+    do throws(TransportError) {
+      for upload in try await openUploads(under: path).uploads where !used.contains(upload.id) {
+        try await abortUpload(upload.key, upload.id, path)
+      }
+    } catch {
+      // A key that may not look, or a store that cannot: what lies there takes room and harms nothing. `check` says so.
+      if case .unsupported = error { return }
+      if !error.sessionLost, error.failure.kind == .permission { return }
+      throw error
     }
   }
 

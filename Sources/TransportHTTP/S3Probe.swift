@@ -95,7 +95,10 @@ struct S3Probe {
       try await session.abortUpload(key, upload, path)
       try await session.delete(key, path)
       let least = code == "EntityTooSmall" ? "; parts of a few bytes are refused" : ""
-      say("resume", .good, "large files go in parts, and one that was cut off goes on after the last part\(least)")
+      let limit = S3Parts.limit(largest: UInt64(settings.buffers.largestPart))
+      say(
+        "resume", .good,
+        "large files go in parts, up to \(limit), and one that was cut off goes on after the last part\(least)")
     } catch {
       if error.sessionLost { throw error }
       say("resume", .bad, "large files cannot be sent in parts: \(error.failure.message)")
@@ -123,7 +126,9 @@ struct S3Probe {
   private mutating func sayUploads() {
     let findings = session.findings
     if let hidden = findings.uploadsHidden {
-      return say("uploads", .limited, "interrupted uploads cannot be looked at: \(hidden)")
+      return say(
+        "uploads", .limited,
+        "\(hidden): what interrupted uploads leave behind takes room there until a lifecycle rule of the bucket ends them")
     }
     guard let open = findings.openUploads else { return }
     let ended = findings.endedUploads == 0 ? "" : "; \(findings.endedUploads) old ones were ended"

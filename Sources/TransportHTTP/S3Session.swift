@@ -18,6 +18,7 @@ package final class S3Session: TransportSession {
   let settings: S3Settings
   let http: HTTPClient
   let findings: S3Findings
+  let common: S3Common
   package let capabilities: TransportCapabilities
   let failures: S3Failures
   /// Folders known to be there, so that thousands of files ask once.
@@ -30,10 +31,11 @@ package final class S3Session: TransportSession {
   let deletesSingly = Atomic<Bool>(false)
 
   /// Takes over a client that is open.
-  init(settings: S3Settings, http: HTTPClient, server: String, findings: S3Findings) {
+  init(settings: S3Settings, http: HTTPClient, server: String, findings: S3Findings, common: S3Common) {
     self.settings = settings
     self.http = http
     self.findings = findings
+    self.common = common
     failures = S3Failures(settings)
     capabilities = TransportCapabilities(
       server: server, atomicPublish: false, atomicReplace: true, resumesFiles: true, durableFlush: false, reportsFreeSpace: false,

@@ -24,6 +24,8 @@ package struct S3Settings: Sendable {
   package var abortsUploadsAfter: Double?
   /// A folder with more entries is taken for a store that lists without end.
   package var listingLimit: Int
+  /// A tree with more objects is not removed: it is taken for a store that lists without end.
+  package var removalLimit = 5_000_000
   /// Memory for the parts of large files.
   package var buffers: S3Buffers
   /// A file that is larger is copied part by part; 5 GiB is S3's limit for one copy.

@@ -23,8 +23,14 @@ enum S3Parts {
   static let most = 10_000
   private static let mebibyte: UInt64 = 1 << 20
 
+  /// The largest file, in words: `625 GiB`.
+  static func limit(largest: UInt64) -> String {
+    let bytes = largest.multipliedReportingOverflow(by: UInt64(most)).partialValue
+    return bytes >= 1 << 30 ? "\(bytes >> 30) GiB" : "\(bytes >> 20) MiB"
+  }
+
   /// Bytes of each part but the last; nil where a file is too large.
-  /// - Parameter largest: Memory there is for one part.
+  /// - Parameter largest: Memory there is for one part, which S3 itself lets have 5 GiB.
   static func size(for file: UInt64, least: UInt64, largest: UInt64) -> UInt64? {
     // 9,000, so that a file that is a little longer than was said still goes.
     let wanted = (file / 9000 + mebibyte - 1) / mebibyte * mebibyte
@@ -41,7 +47,7 @@ extension UInt64 {
 actor S3Upload {
   /// Whoever calls holds it, and so does each part in flight.
   private unowned let session: S3Session
-  private let buffers: S3Buffers
+  private let common: S3Common
   private let key: [UInt8]
   let path: RemotePath
   private let size: UInt64?
@@ -71,7 +77,7 @@ actor S3Upload {
     position: UInt64
   ) {
     self.session = session
-    buffers = session.settings.buffers
+    common = session.common
     self.path = path
     self.key = key
     self.size = size
@@ -84,7 +90,7 @@ actor S3Upload {
     for (index, etag) in (kept?.etags ?? []).enumerated() { acknowledged[index + 1] = etag }
   }
 
-  deinit { if buffer != nil { buffers.release(room) } }
+  deinit { if buffer != nil { common.release(room) } }
 
   /// Of the multipart upload, where there is one.
   var currentID: String? { id }
@@ -137,14 +143,14 @@ actor S3Upload {
   private func openPart() async throws(TransportError) {
     let left = size.map { $0 - position } ?? partSize
     let wanted = Int(min(partSize, left))
-    guard begun < S3Parts.most else { throw S3Session.tooLarge(path) }
-    guard await buffers.reserve(wanted, for: ObjectIdentifier(session)) else {
+    guard begun < S3Parts.most else { throw session.tooLarge(path) }
+    guard await common.reserve(wanted, for: session) else {
       try await session.http.check()
       throw Self.closed(path)
     }
     // While this waited the upload may have been given up.
     do throws(TransportError) { try check() } catch {
-      buffers.release(wanted)
+      common.release(wanted)
       throw error
     }
     var fresh: [UInt8] = []
@@ -178,7 +184,7 @@ actor S3Upload {
   }
 
   private func settle(_ number: Int, _ result: Result<String, TransportError>, _ reserved: Int) {
-    buffers.release(reserved)
+    common.release(reserved)
     inFlight -= 1
     switch result {
     case .success(let etag):
@@ -219,7 +225,7 @@ actor S3Upload {
     let content = buffer.take() ?? []
     let reserved = room
     room = 0
-    defer { buffers.release(reserved) }
+    defer { common.release(reserved) }
     do throws(TransportError) { try await session.putWhole(content, at: path, modified: modified) } catch {
       // The bytes are given away: nothing may be sent in their place.
       failure = error
@@ -231,7 +237,7 @@ actor S3Upload {
   func abandon() {
     guard !isOver else { return }
     isOver = true
-    if buffer.take() != nil { buffers.release(room) }
+    if buffer.take() != nil { common.release(room) }
     room = 0
   }
 }

@@ -20,10 +20,12 @@ extension S3Token {
 }
 
 extension S3Session {
-  static func tooLarge(_ path: RemotePath) -> TransportError {
-    .failure(
+  func tooLarge(_ path: RemotePath) -> TransportError {
+    let largest = UInt64(settings.buffers.largestPart)
+    return .failure(
       SyncFailure(
-        .misconfigured, "\(path) is too large for this store: \(S3Parts.most) parts are the most",
+        .misconfigured,
+        "\(path) is too large: \(S3Parts.limit(largest: largest)) are the most, \(S3Parts.most) parts of \(largest >> 20) MiB",
         hint: "Send it over SFTP or WebDAV, or let the instrument write smaller files."), sessionLost: false)
   }
 
@@ -56,8 +58,9 @@ extension S3Session {
   private func present(_ token: S3Token, _ bytes: UInt64, _ path: RemotePath, size: UInt64) async throws(TransportError) -> S3Token? {
     let key = try key(path)
     guard let found = try await parts(of: token.upload, key, path) else { return nil }
+    common.lives(token.upload)
     // Cut for another file, or beyond the memory there is now.
-    let fits = token.partSize >= 1 << 20 && token.partSize <= UInt64(settings.buffers.capacity)
+    let fits = token.partSize >= 1 << 20 && token.partSize <= UInt64(settings.buffers.largestPart)
     guard fits, size > token.partSize, (size - 1) / token.partSize < UInt64(S3Parts.most) else {
       try await abortUpload(key, token.upload, path)
       return nil
@@ -88,9 +91,9 @@ extension S3Session {
     try await http.check()
     let key = try key(path)
     if knownFolders.withLock({ $0.contains(path) }) { throw .alreadyExists(path) }
-    let largest = UInt64(settings.buffers.capacity)
+    let largest = UInt64(settings.buffers.largestPart)
     guard let partSize = kept?.partSize ?? S3Parts.size(for: size ?? 0, least: min(settings.partSize, largest), largest: largest) else {
-      throw Self.tooLarge(path)
+      throw tooLarge(path)
     }
     let offset = kept.map { min(UInt64($0.etags.count) * partSize, size ?? .max) } ?? 0
     let upload = S3Upload(

@@ -3,7 +3,8 @@ import Transport
 
 /// What only trying shows of a WebDAV server.
 struct WebDAVFindings: Hashable, Sendable {
-  /// `MOVE` with `Overwrite: F` onto something is refused: without that, publishing could replace another run. Nil where it could not be tried.
+  /// `MOVE` with `Overwrite: F` onto something is refused, and onto nothing it is not: without that, publishing could replace another run. Nil where
+  /// it could not be tried.
   var refusesToOverwrite: Bool?
   /// A file keeps the time in `X-OC-Mtime` (Nextcloud, ownCloud, some others).
   var keepsTimes = false
@@ -64,14 +65,23 @@ extension WebDAVSession {
     }
     findings.keepsTimes = try await entry(at: mine)?.modified == Self.testTime
     findings.takesChunks = try await tryChunks(try Self.below(scratch, "chunks"))
-    let moved = try await ask(
-      "MOVE", first, folder: true,
-      headers: [("Destination", address(of: second, folder: true)), ("Overwrite", "F"), ("Depth", "infinity")])
+    let moved = try await move(first, to: second)
     // Whatever it says: both must still be what they were.
     let mineIsThere = try await entry(at: mine) != nil
     let theirsIsThere = try await entry(at: theirs) != nil
     findings.refusesToOverwrite = !moved.isSuccess && mineIsThere && theirsIsThere
+    guard findings.refusesToOverwrite == true else { return findings }
+    // A server that is out of sorts, or lets nothing be moved, has not shown that it keeps what is there: nothing may be published then.
+    guard [412, 403, 409].contains(moved.status) else { throw failures.failure(moved, "rename", first.description) }
+    let allowed = try await move(first, to: try Self.below(scratch, "c"))
+    guard allowed.isSuccess else { throw failures.failure(allowed, "rename", first.description) }
     return findings
+  }
+
+  private func move(_ folder: RemotePath, to other: RemotePath) async throws(TransportError) -> HTTPResponse {
+    try await ask(
+      "MOVE", folder, folder: true,
+      headers: [("Destination", address(of: other, folder: true)), ("Overwrite", "F"), ("Depth", "infinity")])
   }
 
   /// What a listing would not show cannot be proven to be all that is there: such a name is refused before it is sent.

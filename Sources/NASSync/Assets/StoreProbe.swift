@@ -36,8 +36,8 @@ struct StoreProbe: Sendable {
         // The wrong body may still be on its way: the right one must not be sent close behind it.
         throw error.assetFailure("the store")
       }
-      // Any other refusal is about the URL, the size, or the store's day.
-      if [400, 422].contains(answer.status) { proven.insert(url.origin) }
+      // Any other refusal is about the URL, the size, or the store's day. The right body follows: where it is refused, too, nothing is finished.
+      if answer.refusesDigest { proven.insert(url.origin) }
     }
     return proven
   }

@@ -1,0 +1,128 @@
+import SyncModel
+import Synchronization
+import TestSupport
+import Testing
+import Transport
+import TransportHTTP
+
+@testable import NASSync
+
+/// Sessions and hashers outlive the keys that they logged in with.
+@Suite struct SessionPoolTests {
+  private struct Keys {
+    /// What the store lets in.
+    var valid = "KEY1"
+    /// What the configuration's reference holds.
+    var configured = "KEY1"
+    var resolved = 0
+    var refused = 0
+  }
+
+  /// A pool of sessions with a store that knows one key at a time.
+  private func with(_ body: (SessionPool, Shared) async throws -> Void) async throws {
+    let keys = Shared(Keys())
+    let hash = String(repeating: "ab", count: 32)
+    try await RawHTTPServer.answering({ request in
+      let isValid = keys.value.withLock { keys in
+        let isValid = request.headers["authorization"]?.contains("Credential=\(keys.valid)/") == true
+        if !isValid { keys.refused += 1 }
+        return isValid
+      }
+      guard isValid else { return .reply(403, body: "<Error><Code>InvalidAccessKeyId</Code></Error>") }
+      if request.method == "PUT" {
+        // Of [2], while [1] is sent.
+        let isForged = request.headers["x-amz-content-sha256"]?.hasPrefix("dbc1b4") == true
+        return isForged ? .reply(400, body: "<Error><Code>XAmzContentSHA256Mismatch</Code></Error>") : .reply(200)
+      }
+      switch request.method {
+      case "HEAD" where request.path.hasSuffix("/file"):
+        return .reply(200, headers: ["Content-Length: 5", "x-amz-meta-nassync-sha256: \(hash)", "x-amz-meta-nassync-size: 5"])
+      case "HEAD": return .reply(404)
+      case "DELETE": return .reply(204)
+      case "GET" where request.asks("uploads"): return .reply(200, body: "<ListMultipartUploadsResult/>")
+      default: return .reply(200, body: "<ListBucketResult/>")
+      }
+    }) { server in
+      let http = HTTPSettings(
+        origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: server.port), allowsPlainHTTP: true, connections: 2)
+      let settings = S3Settings(http: http, bucket: "lab", prefix: "p") { () throws(SyncFailure) in
+        let key = keys.value.withLock { keys in
+          keys.resolved += 1
+          return keys.configured
+        }
+        return S3Credentials(accessKeyID: key, secretAccessKey: "s", sessionToken: nil)
+      }
+      let pool = SessionPool(driver: S3Driver(settings: settings), limit: 2, clock: SystemClock())
+      do { try await body(pool, keys) } catch {
+        await pool.close()
+        throw error
+      }
+      await pool.close()
+    }
+  }
+
+  private final class Shared: Sendable {
+    let value: Mutex<Keys>
+    init(_ keys: sending Keys) { value = Mutex(keys) }
+  }
+
+  private let file = RemotePath(root: "/p")
+
+  private func size(_ pool: SessionPool, _ width: Int = 1) async throws -> UInt64? {
+    let path = file.appending(try RelativePath("file"))
+    return try await pool.withSession(width: width) { (session) throws(TransportError) in try await session.entry(at: path)?.size }
+  }
+
+  @Test func aSessionWithAKeyThatWasReplacedLogsInAnew() async throws {
+    try await with { pool, keys in
+      // Two of them, one idle and one in use.
+      let held = try await pool.acquire(width: 2)
+      #expect(try await size(pool, 2) == 5)
+      keys.value.withLock { ($0.valid, $0.configured) = ("KEY2", "KEY2") }
+      #expect(try await size(pool) == 5)
+      let refused = keys.value.withLock { $0.refused }
+      #expect(try await size(pool, 2) == 5)
+      // None of the old ones is handed out again.
+      #expect(keys.value.withLock { $0.refused } == refused)
+      await pool.refused(held)
+      #expect(try await size(pool) == 5)
+      #expect(keys.value.withLock { $0.refused } == refused)
+    }
+  }
+
+  @Test func aHasherWithAKeyThatWasReplacedLogsInAnew() async throws {
+    try await with { pool, keys in
+      let path = file.appending(try RelativePath("file"))
+      let hasher = try #require(try await pool.hasher())
+      #expect(try await hasher.digests(of: [path]) { _ in }.count == 1)
+      keys.value.withLock { ($0.valid, $0.configured) = ("KEY2", "KEY2") }
+      #expect(try await hasher.digests(of: [path]) { _ in }.count == 1)
+      let again = try #require(try await pool.hasher())
+      #expect(again === hasher)
+      #expect(try await again.digests(of: [path]) { _ in }.count == 1)
+    }
+  }
+
+  /// A key that is wrong stays wrong: it is fetched once more, and then said.
+  @Test func aKeyThatIsGoneFails() async throws {
+    try await with { pool, keys in
+      let hasher = try #require(try await pool.hasher())
+      #expect(try await size(pool) == 5)
+      let resolved = keys.value.withLock { keys in
+        keys.valid = "KEY2"
+        return keys.resolved
+      }
+      for _ in 0..<2 {
+        do {
+          _ = try await size(pool)
+          Issue.record("a wrong key was let in")
+        } catch let error as TransportError { #expect(error.failure.kind == .auth) }
+      }
+      do {
+        _ = try await hasher.digests(of: [file.appending(try RelativePath("file"))]) { _ in }
+        Issue.record("a wrong key was let in")
+      } catch let error as TransportError { #expect(error.failure.kind == .auth) }
+      #expect(keys.value.withLock { $0.resolved } <= resolved + 3)
+    }
+  }
+}
