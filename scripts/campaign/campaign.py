@@ -106,9 +106,14 @@ class Campaign:
                 self._case(part, part_name, side, number, tally)
 
         started = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            for future in [pool.submit(work) for _ in range(self.jobs)]:
-                future.result()
+        jobs = 1 if part_name == "durability" else self.jobs  # A process has one tracer at most.
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            try:
+                for future in [pool.submit(work) for _ in range(jobs)]:
+                    future.result()
+            except BaseException:
+                self.stopping = True
+                raise
         seconds = time.monotonic() - started
         print(f"  {part_name:<12}{side.driver:<12}{tally.trials} trials in {seconds:.0f} s", flush=True)
 
@@ -242,6 +247,11 @@ def main():
     except CannotStart as problem:
         print(f"campaign: {problem}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, SystemExit):
+        print("campaign: told to stop; this is what was made until now", flush=True)
+        campaign.stopping = True
+        campaign.table()
+        raise
     finally:
         campaign.stopping = True
         if side:
