@@ -131,6 +131,9 @@ class Campaign:
                 return
             case.violation(f"the case itself broke off: {problem!r}\n{traceback.format_exc()}")
             case.trials = max(case.trials, 1)
+        if self.stopping:
+            # The servers and folders are being taken away: what this case found says nothing.
+            return
         with self._lock:
             tally.trials += case.trials
             tally.violations += len(case.violations)

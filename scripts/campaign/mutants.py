@@ -40,8 +40,8 @@ MUTANTS = {
     ),
     "exclusive-rename": (
         "what is published replaces what has its name", "Sources/TransportSFTP/SFTPFolders.swift",
-        "let renamed = try await status(of: .rename(from: path.bytes, to: final.bytes))\n    if renamed.isOK {",
-        "let renamed = try await status(of: .posixRename(from: path.bytes, to: final.bytes))\n    if renamed.isOK {",
+        "    if try await attributes(at: final) != nil { throw .alreadyExists(final) }\n    let renamed = try await status(of: .rename(",
+        "    let renamed = try await status(of: .posixRename(",
         ["neighbours", "--driver", "sftp-only", "--trials", "40"],
     ),
 }  # fmt: skip
