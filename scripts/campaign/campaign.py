@@ -180,9 +180,9 @@ class Campaign:
         return any(tally.violations for tally in self.tallies.values())
 
 
-def shares(part, total, drivers):
+def shares(part, total, drivers, short=False):
     """How many of a part's trials each driver makes: the object store is slower than the others by far, and gets fewer."""
-    weights = {driver: _STORE_SHARE.get(part, 0.1) if driver == "s3" else 1.0 for driver in drivers}
+    weights = {driver: (0.08 if short else _STORE_SHARE.get(part, 0.1)) if driver == "s3" else 1.0 for driver in drivers}
     whole = sum(weights.values())
     return {driver: max(1, round(total * weight / whole)) for driver, weight in weights.items()}
 
@@ -225,7 +225,7 @@ def plan(options):
     jobs = []
     for part in options.parts or [part for part in PARTS if part in amounts]:
         drivers = [driver for driver in options.driver or DRIVERS if driver in PARTS[part].drivers]
-        for driver, trials in shares(part, options.trials or amounts.get(part, FULL[part]), drivers).items():
+        for driver, trials in shares(part, options.trials or amounts.get(part, FULL[part]), drivers, options.short).items():
             jobs.append((part, driver, trials, None))
     # One server after the other.
     return sorted(jobs, key=lambda job: DRIVERS.index(job[1]))

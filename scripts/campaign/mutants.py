@@ -21,7 +21,7 @@ MUTANTS = {
     "digest-comparison": (
         "every digest of the NAS is taken for the right one", "Sources/Verification/RemoteVerifier.swift",
         "        if digest == file.digest {", "        if digest.hex.count == file.digest.hex.count {",
-        ["corruption", "--driver", "sftp-only", "--trials", "30"],
+        ["corruption", "--driver", "sftp-only", "--trials", "20"],
     ),
     "compare-and-set": (
         "a job moves on from whatever state it is in", "Sources/JobQueue/SyncQueue+Work.swift",
@@ -36,7 +36,7 @@ MUTANTS = {
     "inode-check": (
         "what is about to be removed is not compared with what was verified", "Sources/Cleanup/RunCleaner.swift",
         "    return found.contentDifference(\n", "    return found.size < .max ? nil : found.contentDifference(\n",
-        ["moves", "--driver", "sftp-only", "--trials", "200"],
+        ["moves", "--driver", "sftp-only", "--trials", "120"],
     ),
     "exclusive-rename": (
         "what is published replaces what has its name", "Sources/TransportSFTP/SFTPFolders.swift",
