@@ -83,7 +83,8 @@ package struct RunCleaner: Sendable {
     switch examine(entry, at: place.folder.raw, place.name, changeTime: true) {
     case .failure(.absent): return .gone
     case .failure(.differs(let why)):
-      guard plan.mayHaveMovedChangeTime(of: entry), case .success = examine(entry, at: place.folder.raw, place.name, changeTime: false)
+      guard plan.mayHaveMovedChangeTime(of: entry),
+        case .success = examine(entry, at: place.folder.raw, place.name, changeTime: false)
       else {
         return .kept(why)
       }

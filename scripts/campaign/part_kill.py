@@ -36,7 +36,7 @@ class KillPart:
     def case(self, case):
         workstation = Workstation(case.folder / "workstation", case.program, case.side.place(f"kill-{case.number}"))
         case.workstations.append(workstation)
-        for number in range(_RUNS_PER_CASE):
+        for number in range(1 if case.campaign.short else _RUNS_PER_CASE):
             _Life(self, case, workstation, f"P{number}").go()
             if case.violations:
                 return
