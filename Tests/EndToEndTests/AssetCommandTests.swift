@@ -61,14 +61,14 @@ import Testing
 
   /// The process dies by SIGKILL while the store is taking a component; another one finishes.
   @Test func killedInTheMiddleOfAComponent() async throws {
-    try await AssetWorkstation.with(["connections: 1"], service: ["upload_mbps: 16"]) { lab in
+    try await AssetWorkstation.with(["connections: 1"], service: ["upload_mbps: 4"]) { lab in
       let large = noise(8 << 20, seed: 7)
       try lab.folder.write(large, to: "files/b-large.bin")
       try lab.folder.write("first", to: "files/a-first.txt")
       try lab.folder.write("last", to: "files/c-last.txt")
       #expect(try await lab.nassync("asset", "add", "files", "--type", "checkpoint").status == 0)
       let child = try lab.start("asset", "run")
-      // 8 MiB at 16 Mbit/s take four seconds; it dies in the middle of them.
+      // 8 MiB at 4 Mbit/s take sixteen seconds; it dies in the middle of them.
       try await lab.wait { lab.server.bodyBytes > 1 << 20 }
       kill(child.id, SIGKILL)
       let ended = await child.exitStatus()
@@ -120,7 +120,7 @@ import Testing
 
   /// Asked to stop in the middle, it says that it goes on later.
   @Test func askedToStop() async throws {
-    try await AssetWorkstation.with(["connections: 1"], service: ["upload_mbps: 16"]) { lab in
+    try await AssetWorkstation.with(["connections: 1"], service: ["upload_mbps: 4"]) { lab in
       try lab.folder.write(noise(8 << 20, seed: 8), to: "large.bin")
       #expect(try await lab.nassync("asset", "add", "large.bin", "--type", "checkpoint").status == 0)
       let child = try lab.start("--json", "asset", "run")
@@ -142,7 +142,7 @@ import Testing
 
   /// Two at once: one sends, the other waits for it.
   @Test func twoAtOnceSendEachFileOnce() async throws {
-    try await AssetWorkstation.with(["connections: 2"], service: ["upload_mbps: 16"]) { lab in
+    try await AssetWorkstation.with(["connections: 2"], service: ["upload_mbps: 4"]) { lab in
       for number in 0..<4 { try lab.folder.write(noise(400_000, seed: UInt64(number)), to: "files/\(number).bin") }
       #expect(try await lab.nassync("asset", "add", "files", "--type", "checkpoint").status == 0)
       async let first = lab.nassync("--json", "asset", "run")

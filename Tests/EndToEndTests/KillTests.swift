@@ -114,7 +114,7 @@ import Testing
   }
 
   @Test func aServiceThatIsAskedToStopKeepsItsProgress() async throws {
-    try await Workstation.with(.shell, Workstation.Setup(uploadMbps: 100)) { lab in
+    try await Workstation.with(.shell, Workstation.Setup(uploadMbps: 40)) { lab in
       let run = try makeRun(lab, project: "STOPPED")
       let service = try lab.start("serve")
       #expect(try await lab.nassync("enqueue", run).status == 0)
