@@ -98,7 +98,7 @@ import TransportHTTP
         leftovers: { project in try await store.leftovers().filter { $0.contains("/\(project)/") } })
       // Two parts: an upload that is begun, gone on with, and completed.
       try await sweep(
-        ground, reaper, files: ["large.bin": noise(6 << 20, seed: 3), "data.fcs": noise(900), "sub/notes.txt": [7]], deaths: 8)
+        ground, reaper, files: ["large.bin": noise(6 << 20, seed: 3), "data.fcs": noise(900), "sub/notes.txt": [7]], deaths: 4)
     }
   }
 
@@ -144,7 +144,7 @@ import TransportHTTP
               }
             })
           let files = ["large.bin": noise(600_000, seed: 3), "data.fcs": noise(900), "sub/notes.txt": [7], "sub/deep/empty.dat": []]
-          try await sweep(ground, reaper, files: files, deaths: 24)
+          try await sweep(ground, reaper, files: files, deaths: 10)
         }
       }
     }
