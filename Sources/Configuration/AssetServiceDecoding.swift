@@ -24,15 +24,8 @@ extension ServiceDecoder {
     var service = AssetServiceSettings(name: name, url: section.requiredText("url", "the service's address, https://…,"))
     service.token = section.secret("token", paths)
     service.login = section.choice("auth", default: .bearer)
-    service.caFile = section.path("ca_file", "a file of PEM certificates", paths)
-    service.pin = section.text("pin", "the fingerprint of the server's public key, sha256//…,")
-    service.insecure = section.truth("insecure", default: false)
-    service.insecureHost = section.text("insecure_host", "the host that may be spoken to without encryption")
     service.signsDigests = section.truth("signs_digests", default: false)
-    service.connections = section.integer("connections", in: SettingLimits.connections, default: service.connections)
-    let range = SettingLimits.networkTimeout
-    service.connectTimeout = section.duration("connect_timeout", in: range, default: service.connectTimeout)
-    service.progressTimeout = section.duration("timeout", in: range, default: service.progressTimeout)
+    service.readServer(&section, paths)
     var stores = section.section("stores")
     service.stores = self.stores(&stores)
     // What is missing or no text at all has been said, and so has a secret that stands in the file.

@@ -1,7 +1,7 @@
 import SyncModel
 
 /// One of `asset_services` in `nassync.yaml`: a service that hands out presigned URLs, and what is allowed with the stores behind them.
-public struct AssetServiceSettings: Hashable, Sendable {
+public struct AssetServiceSettings: WebServerSettings, Hashable, Sendable {
   /// How the log-in at the service is made. At the stores nobody logs in: a URL's own query is all there is.
   public enum Login: String, Hashable, Sendable, CaseIterable {
     /// A token with every request.
@@ -94,14 +94,9 @@ public struct AssetServiceSettings: Hashable, Sendable {
 extension AssetServiceSettings {
   /// Everything that is wrong with the values, by key: for files and for code alike.
   var problems: [(key: String, message: String, hint: String)] {
-    var found: [(String, String, String)] = []
-    if let address {
-      found += address.problems(key: "url", insecure: insecure, insecureHost: insecureHost, pin: pin, caFile: caFile)
-    } else {
-      found.append(
-        ("url", "this is no address of a service", "write it like https://assets.lab.example/api; the token has a key of its own (`token`)")
-      )
-    }
+    var found = serverProblems(
+      "url", "this is no address of a service",
+      hint: "write it like https://assets.lab.example/api; the token has a key of its own (`token`)")
     switch login {
     case .bearer:
       if token == nil {
@@ -110,10 +105,7 @@ extension AssetServiceSettings {
     case .none:
       if token != nil { found.append(("auth", "`none` and a token contradict each other", "remove one of them")) }
     }
-    if let pin, !WebDAVDestination.isPin(pin) { found.append(("pin", WebDAVDestination.noPin, WebDAVDestination.pinHint)) }
-    if let pin = stores.pin, !WebDAVDestination.isPin(pin) {
-      found.append(("stores.pin", WebDAVDestination.noPin, WebDAVDestination.pinHint))
-    }
+    if let problem = PublicKeyPin.problem(stores.pin, "stores.pin") { found.append(problem) }
     if let hosts = stores.hosts {
       if hosts.isEmpty {
         found.append(("stores.hosts", "no host at all may be written to", "name the stores' hosts, or remove the line for any"))
@@ -151,14 +143,5 @@ extension AssetServiceSettings {
       for earlier in services[..<index] where earlier.address?.isSame(as: address) == true { return (index, earlier.name) }
     }
     return nil
-  }
-}
-
-extension WebAddress {
-  /// Whether both lead to the same place; a port that is the scheme's own may be written or not.
-  func isSame(as other: WebAddress) -> Bool {
-    let usual: UInt16 = isEncrypted ? 443 : 80
-    return isEncrypted == other.isEncrypted && host.utf8.elementsEqual(other.host.utf8) && (port ?? usual) == (other.port ?? usual)
-      && path.utf8.elementsEqual(other.path.utf8)
   }
 }

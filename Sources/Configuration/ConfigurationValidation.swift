@@ -109,20 +109,14 @@ extension SFTPDestination {
 extension WebDAVDestination {
   fileprivate func check(_ checks: inout SettingChecks) {
     for problem in problems { checks.that(false, "transport.\(problem.key)", problem.message, problem.hint) }
-    if let caFile { checks.absolute("transport.ca_file", caFile) }
-    checks.number("transport.connections", connections, in: SettingLimits.connections)
-    checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
-    checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
+    checks.server(self, "transport.")
   }
 }
 
 extension S3Destination {
   fileprivate func check(_ checks: inout SettingChecks) {
     for problem in problems { checks.that(false, "transport.\(problem.key)", problem.message, problem.hint) }
-    if let caFile { checks.absolute("transport.ca_file", caFile) }
-    checks.number("transport.connections", connections, in: SettingLimits.connections)
-    checks.number("transport.connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
-    checks.number("transport.timeout", progressTimeout, in: SettingLimits.networkTimeout)
+    checks.server(self, "transport.")
     checks.number("transport.abort_uploads_after", abortUploadsAfter, in: SettingLimits.uploadAge)
   }
 }
@@ -131,11 +125,8 @@ extension AssetServiceSettings {
   fileprivate func check(_ checks: inout SettingChecks) {
     checks.that(Self.isName(name), "name", Self.noName, Self.nameHint)
     for problem in problems { checks.that(false, problem.key, problem.message, problem.hint) }
-    if let caFile { checks.absolute("ca_file", caFile) }
     if let caFile = stores.caFile { checks.absolute("stores.ca_file", caFile) }
-    checks.number("connections", connections, in: SettingLimits.connections)
-    checks.number("connect_timeout", connectTimeout, in: SettingLimits.networkTimeout)
-    checks.number("timeout", progressTimeout, in: SettingLimits.networkTimeout)
+    checks.server(self, "")
   }
 }
 
@@ -143,6 +134,15 @@ extension AssetServiceSettings {
 private struct SettingChecks {
   var problems: [ConfigurationError.Problem] = []
   var prefix = ""
+
+  /// The values of a server that are no problem of their own.
+  /// - Parameter place: Before each key.
+  mutating func server(_ settings: some WebServerSettings, _ place: String) {
+    if let caFile = settings.caFile { absolute("\(place)ca_file", caFile) }
+    number("\(place)connections", settings.connections, in: SettingLimits.connections)
+    number("\(place)connect_timeout", settings.connectTimeout, in: SettingLimits.networkTimeout)
+    number("\(place)timeout", settings.progressTimeout, in: SettingLimits.networkTimeout)
+  }
 
   mutating func that(_ holds: Bool, _ key: String, _ message: String, _ hint: String) {
     if !holds { problems.append(ConfigurationError.Problem(keyPath: prefix + key, message: message, hint: hint)) }

@@ -11,14 +11,7 @@ extension EquipmentDecoder {
     destination.prefix = section.text("prefix", "a folder in the bucket")
     destination.region = section.text("region", "the store's region") ?? destination.region
     if section.has("addressing") { destination.addressing = section.choice("addressing", default: S3Destination.Addressing.path) }
-    destination.caFile = section.path("ca_file", "a file of PEM certificates", paths)
-    destination.pin = section.text("pin", "the fingerprint of the server's public key, sha256//…,")
-    destination.insecure = section.truth("insecure", default: false)
-    destination.insecureHost = section.text("insecure_host", "the host that may be spoken to without encryption")
-    destination.connections = section.integer("connections", in: SettingLimits.connections, default: destination.connections)
-    let range = SettingLimits.networkTimeout
-    destination.connectTimeout = section.duration("connect_timeout", in: range, default: destination.connectTimeout)
-    destination.progressTimeout = section.duration("timeout", in: range, default: destination.progressTimeout)
+    destination.readServer(&section, paths)
     destination.abortUploadsAfter = section.duration(
       "abort_uploads_after", in: SettingLimits.uploadAge, default: destination.abortUploadsAfter)
     // What is missing altogether has been said, and so has a secret that stands in the file.

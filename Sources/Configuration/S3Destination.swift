@@ -1,7 +1,7 @@
 import SyncModel
 
 /// A bucket of an object store that speaks S3, and the key that opens it.
-public struct S3Destination: Hashable, Sendable {
+public struct S3Destination: WebServerSettings, Hashable, Sendable {
   /// Where the bucket's name stands in an address.
   public enum Addressing: String, Hashable, Sendable, CaseIterable {
     /// `https://host/bucket/key`.
@@ -83,16 +83,9 @@ public struct S3Destination: Hashable, Sendable {
 extension S3Destination {
   /// Everything that is wrong with the values, by key: for files and for code alike.
   var problems: [(key: String, message: String, hint: String)] {
-    var found: [(String, String, String)] = []
-    if let address {
-      found += address.problems(key: "endpoint", insecure: insecure, insecureHost: insecureHost, pin: pin, caFile: caFile)
-    } else {
-      found.append(
-        (
-          "endpoint", "this is no address of a store",
-          "write it like https://s3.lab.example:8443; the bucket has a key of its own (`bucket`)"
-        ))
-    }
+    var found = serverProblems(
+      "endpoint", "this is no address of a store",
+      hint: "write it like https://s3.lab.example:8443; the bucket has a key of its own (`bucket`)")
     if !Self.isBucket(bucket) {
       found.append(("bucket", "this is no bucket's name", "3 to 255 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"))
     } else if addressing == .virtual, bucket.utf8.contains(where: { $0 == 0x5f || (0x41...0x5a).contains($0) }) {
@@ -117,7 +110,6 @@ extension S3Destination {
     if secretAccessKey == nil {
       found.append(("secret_access_key", "the secret key is missing", "name its place: `secret_access_key: file:s3-secret`, mode 0600"))
     }
-    if let pin, !WebDAVDestination.isPin(pin) { found.append(("pin", WebDAVDestination.noPin, WebDAVDestination.pinHint)) }
     return found
   }
 

@@ -7,14 +7,7 @@ extension EquipmentDecoder {
     destination.password = section.secret("password", paths)
     destination.token = section.secret("token", paths)
     destination.login = section.choice("auth", default: section.has("token") && !section.has("password") ? .bearer : .basic)
-    destination.caFile = section.path("ca_file", "a file of PEM certificates", paths)
-    destination.pin = section.text("pin", "the fingerprint of the server's public key, sha256//…,")
-    destination.insecure = section.truth("insecure", default: false)
-    destination.insecureHost = section.text("insecure_host", "the host that may be spoken to without encryption")
-    destination.connections = section.integer("connections", in: SettingLimits.connections, default: destination.connections)
-    let range = SettingLimits.networkTimeout
-    destination.connectTimeout = section.duration("connect_timeout", in: range, default: destination.connectTimeout)
-    destination.progressTimeout = section.duration("timeout", in: range, default: destination.progressTimeout)
+    destination.readServer(&section, paths)
     // What is missing altogether has been said, and so has a secret that stands in the file.
     for problem in destination.problems where problem.key != "url" || section.has("url") {
       if problem.key == "password" || problem.key == "token", section.has(problem.key) { continue }

@@ -39,16 +39,23 @@ struct DriverRegistry: Sendable {
     }
   }
 
-  private static func s3Settings(_ destination: S3Destination) -> S3Settings {
+  /// Half the connections: there are two sessions.
+  private static func httpSettings(
+    _ server: some WebServerSettings, user: String?,
+    credentials: @escaping @Sendable () throws(SyncFailure) -> HTTPCredentials = { () throws(SyncFailure) in .none }
+  ) -> HTTPSettings {
     // `validate()` refuses an address that is none before anything is opened; this one reaches nobody.
-    let address = destination.address
+    let address = server.address
     let origin = HTTPOrigin(
       scheme: address?.isEncrypted == false ? .http : .https, host: address?.host ?? "invalid.invalid", port: address?.port)
-    let http = HTTPSettings(
-      origin: origin, user: destination.accessKeyID, caFile: destination.caFile, pin: destination.pin,
-      allowsPlainHTTP: destination.insecure, connections: (destination.connections + 1) / 2,
-      connectTimeout: .seconds(destination.connectTimeout),
-      progressTimeout: .seconds(destination.progressTimeout))
+    return HTTPSettings(
+      origin: origin, user: user, caFile: server.caFile, pin: server.pin, allowsPlainHTTP: server.insecure,
+      connections: (server.connections + 1) / 2, connectTimeout: .seconds(server.connectTimeout),
+      progressTimeout: .seconds(server.progressTimeout), credentials: credentials)
+  }
+
+  private static func s3Settings(_ destination: S3Destination) -> S3Settings {
+    let http = httpSettings(destination, user: destination.accessKeyID)
     let addressing = destination.addressing.map { $0 == .path ? S3Settings.Addressing.path : .virtual }
     return S3Settings(
       http: http, bucket: destination.bucket, prefix: destination.folder, region: destination.region, addressing: addressing,
@@ -77,19 +84,11 @@ struct DriverRegistry: Sendable {
   }
 
   private func webdavSettings(_ destination: WebDAVDestination) -> WebDAVSettings {
-    // `validate()` refuses an address that is none before anything is opened; this one reaches nobody.
-    let address = destination.address
-    let origin = HTTPOrigin(
-      scheme: address?.isEncrypted == false ? .http : .https, host: address?.host ?? "invalid.invalid", port: address?.port)
     let metadata: RelativePath
     // The configuration's check has found it to be one name.
     do { metadata = try RelativePath(metadataFolder) } catch { metadata = .defaultMetadataFolder }
-    let http = HTTPSettings(
-      origin: origin, user: destination.user, caFile: destination.caFile, pin: destination.pin, allowsPlainHTTP: destination.insecure,
-      connections: (destination.connections + 1) / 2,
-      connectTimeout: .seconds(destination.connectTimeout), progressTimeout: .seconds(destination.progressTimeout),
-      credentials: { () throws(SyncFailure) in try Self.credentials(destination) })
-    return WebDAVSettings(http: http, root: address?.path ?? "", metadataFolder: metadata)
+    let http = Self.httpSettings(destination, user: destination.user) { () throws(SyncFailure) in try Self.credentials(destination) }
+    return WebDAVSettings(http: http, root: destination.address?.path ?? "", metadataFolder: metadata)
   }
 
   private static func credentials(_ destination: WebDAVDestination) throws(SyncFailure) -> HTTPCredentials {
