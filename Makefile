@@ -48,8 +48,10 @@ campaign-mutants: dependencies  ## removes one safeguard after the other and sho
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint
 
-bench: dependencies  ## the measurements, in release mode
-	scripts/bench
+# Which measurements; see scripts/bench.
+BENCH ?=
+bench: dependencies  ## the measurements, in release mode: BENCH=short ends in minutes, BENCH="A B50" are workloads over SFTP
+	scripts/bench $(BENCH)
 
 docs: dependencies  ## the library's reference, into docs-out/
 	scripts/docs

@@ -73,7 +73,7 @@ let package = Package(
     room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
     .executableTarget(
-      name: "nassync-bench", dependencies: ["Bandwidth", "SyncModel", "Intake", "Gate"], path: "Sources/nassync-bench",
+      name: "nassync-bench", dependencies: ["Bandwidth", "SyncModel", "Intake", "Gate", "CLinux"], path: "Sources/nassync-bench",
       swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),

@@ -128,8 +128,7 @@ public actor NASSyncClient {
     for pool in pools() { await pool.close() }
     routes = [:]
     retiredPools = []
-    await openedQueue?.close()
-    openedQueue = nil
+    await closeQueue()
     hub.finish()
   }
 

@@ -1,6 +1,7 @@
 import Digests
 import Intake
 import SyncModel
+import Synchronization
 import Transport
 
 /// Brings a run's files from the NAS into a folder: each is hashed as it arrives, and gets its name only when it is the one of the manifest.
@@ -157,9 +158,15 @@ struct Restorer: Sendable {
   private func download(
     _ item: RestoreSource.Item, from offset: UInt64, width: Int, _ body: @Sendable ([UInt8]) async throws(SyncFailure) -> Void
   ) async throws(TransportError) -> Bool {
+    // Where the pool logs in once more in the middle of a file, the rest is asked for, not what has been taken already.
+    let taken = Mutex<UInt64>(0)
     do throws(TransportError) {
       try await route.pool.withSession(width: width) { (session) throws(TransportError) in
-        try await session.download(source.layout.final.appending(item.path), from: offset, body)
+        try await session.download(source.layout.final.appending(item.path), from: offset + taken.withLock { $0 }) {
+          (chunk) async throws(SyncFailure) in
+          try await body(chunk)
+          taken.withLock { $0 += UInt64(chunk.count) }
+        }
       }
       return true
     } catch {

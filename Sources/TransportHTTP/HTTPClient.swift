@@ -69,6 +69,26 @@ package actor HTTPClient {
 
   // MARK: Life
 
+  /// Opens a session over a client of its own, which ends with the caller's task or where the session cannot be opened.
+  package static func session<Session: Sendable>(
+    _ settings: HTTPSettings, _ open: @Sendable (HTTPClient) async throws(TransportError) -> Session
+  ) async throws(TransportError) -> Session {
+    let interrupter = Interrupter()
+    let client = HTTPClient(settings: settings, interrupter: interrupter)
+    let opened: Result<Session, TransportError> = await withTaskCancellationHandler {
+      do throws(TransportError) {
+        try await client.open()
+        return .success(try await open(client))
+      } catch {
+        await client.close()
+        return .failure(error)
+      }
+    } onCancel: {
+      interrupter.interrupt()
+    }
+    return try opened.get()
+  }
+
   /// Fetches the credentials and makes the client ready; connects nowhere yet. Called once.
   package func open() throws(TransportError) {
     try check()

@@ -33,8 +33,6 @@ package final class MultistatusParser: XMLPushReader.Listener {
   private static let resourceLimit = 1 << 20
   /// Bytes of a resource on average, where a document has many.
   private static let averageLimit = 1024
-  /// What is read at once, so that the bounds are looked at in between.
-  private static let pieceSize = 64 * 1024
 
   private let entryLimit: Int
   private let byteLimit: Int
@@ -62,7 +60,7 @@ package final class MultistatusParser: XMLPushReader.Listener {
   package func feed(_ chunk: [UInt8]) throws(MultistatusMalformed) {
     var start = 0
     while start < chunk.count {
-      let count = min(chunk.count - start, Self.pieceSize)
+      let count = min(chunk.count - start, XMLPushReader.pieceSize)
       let found = entries.count
       reader.feed(chunk[start..<start + count])
       start += count

@@ -57,7 +57,7 @@ final class S3Document {
     // A store that works on a request for long sends white space beforehand.
     var rest = bytes[...]
     while let first = rest.first, first == 0x20 || first == 0x09 || first == 0x0a || first == 0x0d { rest = rest.dropFirst() }
-    reader.feed(Array(rest))
+    reader.feed(rest)
     let isWhole = reader.finish()
     if let failure = reader.failure { throw Malformed(reason: failure) }
     guard isWhole, let root = builder.root else { throw Malformed(reason: "an answer that is no document") }

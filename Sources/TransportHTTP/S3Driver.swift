@@ -1,4 +1,3 @@
-import Executors
 import SyncModel
 import Synchronization
 import Transport
@@ -24,23 +23,10 @@ package final class S3Driver: TransportDriver {
   package func connect() async throws(TransportError) -> any TransportSession { try await session() }
 
   package func session() async throws(TransportError) -> S3Session {
-    let interrupter = Interrupter()
-    let http = HTTPClient(settings: settings.client, interrupter: interrupter)
-    let opened: Result<S3Session, TransportError> = await withTaskCancellationHandler {
-      do throws(TransportError) {
-        return .success(try await open(http))
-      } catch {
-        await http.close()
-        return .failure(error)
-      }
-    } onCancel: {
-      interrupter.interrupt()
-    }
-    return try opened.get()
+    try await HTTPClient.session(settings.client) { (http) throws(TransportError) in try await open(http) }
   }
 
   private func open(_ http: HTTPClient) async throws(TransportError) -> S3Session {
-    try await http.open()
     let plain = S3Session(settings: settings, http: http, server: "", findings: .unknown, common: common)
     let prefix = try plain.key(root, folder: true)
     let looked = try await plain.ask(

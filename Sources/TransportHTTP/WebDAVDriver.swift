@@ -1,4 +1,3 @@
-import Executors
 import SyncModel
 import Synchronization
 import Transport
@@ -31,23 +30,10 @@ package final class WebDAVDriver: TransportDriver {
 
   /// `connect()`, also to a server that cannot be used: for the probe.
   package func session() async throws(TransportError) -> WebDAVSession {
-    let interrupter = Interrupter()
-    let http = HTTPClient(settings: settings.http, interrupter: interrupter)
-    let opened: Result<WebDAVSession, TransportError> = await withTaskCancellationHandler {
-      do throws(TransportError) {
-        return .success(try await open(http))
-      } catch {
-        await http.close()
-        return .failure(error)
-      }
-    } onCancel: {
-      interrupter.interrupt()
-    }
-    return try opened.get()
+    try await HTTPClient.session(settings.http) { (http) throws(TransportError) in try await open(http) }
   }
 
   private func open(_ http: HTTPClient) async throws(TransportError) -> WebDAVSession {
-    try await http.open()
     let found = try await http.properties(root, folder: true, depth: 0, quota: true, limit: 16)
     let status = found.response.status
     guard status == 207 || status == 404 else {

@@ -23,8 +23,8 @@ final class XMLPushReader {
 
   /// Bytes of one tag, comment or other thing that is passed over, roughly: libxml2 keeps such a thing until it ends.
   private static let silenceLimit = 256 * 1024
-  /// What is handed to libxml2 at once.
-  private static let pieceSize = 64 * 1024
+  /// What is handed to libxml2 at once, so that the bounds are looked at in between.
+  static let pieceSize = 64 * 1024
 
   private weak var listener: (any Listener)?
   private var context: xmlParserCtxtPtr?
@@ -68,14 +68,12 @@ final class XMLPushReader {
   }
 
   /// The next bytes of the document. `failure` says whether they are understood.
-  func feed(_ chunk: some RandomAccessCollection<UInt8>) {
-    var rest = chunk[...]
+  func feed(_ chunk: ArraySlice<UInt8>) {
+    var rest = chunk
     while !rest.isEmpty, failure == nil {
       let piece = rest.prefix(Self.pieceSize)
       let before = events
-      if piece.withContiguousStorageIfAvailable({ push(UnsafeRawBufferPointer($0), ends: false) }) == nil {
-        Array(piece).withUnsafeBytes { push($0, ends: false) }
-      }
+      piece.withUnsafeBytes { push($0, ends: false) }
       silence = events == before ? silence + piece.count : 0
       if silence > Self.silenceLimit { fail("\(silence) bytes and no element in them") }
       rest = rest.dropFirst(piece.count)

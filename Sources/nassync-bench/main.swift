@@ -1,7 +1,8 @@
 import Bandwidth
 import Foundation
 
-// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `nassync-bench gate [FILES]`.
+// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `nassync-bench gate [FILES]`. And a link of a given length and width for
+// `scripts/measure`: `nassync-bench relay TARGET-PORT ROUND-TRIP-MS MBIT/S` prints its port and relays until it is ended.
 
 func bandwidth(seconds: Double) async throws {
   print("limit Mbit/s   streams   achieved Mbit/s    error %")
@@ -17,9 +18,19 @@ func bandwidth(seconds: Double) async throws {
   if worst > 2 { exit(1) }
 }
 
+func relay(_ words: [String]) throws -> Never {
+  guard words.count == 3, let target = UInt16(words[0]), let trip = Double(words[1]), let rate = Double(words[2]),
+    (0...10_000).contains(trip), rate > 0
+  else { throw LinkRelay.Failure(description: "usage: nassync-bench relay TARGET-PORT ROUND-TRIP-MS MBIT/S") }
+  var relay = try LinkRelay(target: target, roundTrip: trip / 1000, megabits: rate)
+  FileHandle.standardOutput.write(Data("\(relay.port)\n".utf8))
+  relay.run()
+}
+
 let arguments = CommandLine.arguments.dropFirst()
 let amount = arguments.dropFirst().first.map { Double($0) } ?? (arguments.first == "gate" ? 100_000 : 10)
 switch (arguments.first, arguments.count, amount) {
+case ("relay", _, _): try relay(Array(arguments.dropFirst()))
 case ("bandwidth", ...2, let seconds?) where seconds >= 0.1 && seconds <= 3600: try await bandwidth(seconds: seconds)
 case ("gate", ...2, let files?) where files >= 1 && files <= 10_000_000: try await GateBench.run(files: Int(files))
 default:

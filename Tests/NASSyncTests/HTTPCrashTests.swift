@@ -9,11 +9,7 @@ import TransportHTTP
 
 /// The process dies at a request that it makes of a real web server, before the server hears of it and after the server has carried it out;
 /// what it leaves is the queue file as it was at that moment, and the server. A fresh process must bring the run to its end from there.
-///
-/// `NASSYNC_SWEEP_DEATHS` says at how many moments at most; they are spread evenly over the run.
 @Suite struct HTTPCrashTests {
-  static let most = ProcessInfo.processInfo.environment["NASSYNC_SWEEP_DEATHS"].flatMap { Int($0) }
-
   /// Where the process dies.
   struct Death: Sendable, Hashable, CustomStringConvertible {
     /// Of the requests about the run.
@@ -152,7 +148,7 @@ import TransportHTTP
 
   // MARK: The sweep
 
-  private func sweep(_ ground: Ground, _ reaper: Reaper, files: [String: [UInt8]], deaths most: Int) async throws {
+  private func sweep(_ ground: Ground, _ reaper: Reaper, files: [String: [UInt8]], deaths usual: Int) async throws {
     try FileManager.default.createDirectory(atPath: ground.lab, withIntermediateDirectories: true)
     // What the server makes of names is asked once.
     let asked = NASSyncClient(configuration: ground.configuration("asked"), driver: { _ in ground.driver })
@@ -165,8 +161,7 @@ import TransportHTTP
       // A request that only looks leaves nothing behind: dying after it is dying before the next one.
       (whole[index].changes ? [false, true] : [false]).map { Death(request: index + 1, afterwards: $0) }
     }
-    let count = min(Self.most ?? most, all.count)
-    let chosen = (0..<count).map { all[$0 * all.count / count] }
+    let chosen = SweepAmount.chosen(all, usual: usual)
     let died = try await withThrowingTaskGroup(of: Int.self) { group in
       var next = chosen.makeIterator()
       var died = 0
@@ -181,7 +176,7 @@ import TransportHTTP
     }
     // Sessions share the work differently from time to time, so the last moments may not come.
     #expect(died >= chosen.count * 9 / 10, "\(died) of \(chosen.count)")
-    if Self.most != nil { print("sweep: \(died) deaths of \(chosen.count) chosen, \(all.count) possible, \(whole.count) requests") }
+    if SweepAmount.asked != nil { print("sweep: \(died) deaths of \(chosen.count) chosen, \(all.count) possible, \(whole.count) requests") }
   }
 
   /// - Returns: The requests that the doomed client made; none where it did not come to its death.

@@ -14,6 +14,7 @@ import http.server
 import json
 import os
 import shutil
+import socket
 import socketserver
 import sys
 import threading
@@ -123,6 +124,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if status != 204:
             self.wfile.write(body)
+        if self.close_connection and not self.consumed:
+            self.linger()
+
+    def linger(self):
+        """As Apache does: the answer would be lost with a connection that is closed while the client still sends."""
+        self.wfile.flush()
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(2)
+            while self.connection.recv(1 << 16):
+                pass
+        except OSError:
+            pass  # It has gone, or says nothing more.
 
     def pieces(self):
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -24,31 +24,11 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
-from pipeline import configure, timed  # noqa: E402
+from common import configure, one_file, small_files, timed  # noqa: E402
 from webdav_nas import PrivateNginx, PrivateWebDAV  # noqa: E402
 
 FACTOR, RATIO, ROUNDS = 20, 1.3, 3
 RUN = "SCOPE_01/Bench/Runs/Run_1"
-BLOCK = 16 << 20
-
-
-def small_files(count):
-    def make(folder):
-        maker = random.Random(1)
-        for number in range(count):
-            place = os.path.join(folder, f"plate_{number % 100:03d}")
-            os.makedirs(place, exist_ok=True)
-            with open(os.path.join(place, f"well_{number:05d}.fcs"), "wb") as file:
-                file.write(maker.randbytes(4096))
-
-    return make
-
-
-def one_file(folder):
-    block = random.Random(2).randbytes(BLOCK)
-    with open(os.path.join(folder, "stack.bin"), "wb") as file:
-        for number in range((2 << 30) // BLOCK):
-            file.write(number.to_bytes(8, "little") + block[8:])
 
 
 class Bench:
@@ -67,6 +47,10 @@ class Bench:
     def run(self):
         return os.path.join(self._lab, RUN)
 
+    @property
+    def _transport(self):
+        return {key: value for key, value in self.nas.transport.items() if key != "connections"}
+
     def ours(self):
         """Enqueues and drains; seconds. Each time a workstation of its own, and nothing on the server."""
         self._rounds += 1
@@ -76,7 +60,7 @@ class Bench:
         shutil.rmtree(os.path.join(self.run, ".exlab-wizard"), ignore_errors=True)
         os.rename(self._lab, os.path.join(home, "lab"))
         self._lab = os.path.join(home, "lab")
-        command = [self.program, "--config", configure(home, self.nas), "--quiet"]
+        command = [self.program, "--config", configure(home, self._transport), "--quiet"]
         codes, seconds, peaks, cpu = [], 0, [], 0
         for words in (["enqueue", self.run], ["drain"]):
             code, wall, used, peak = timed(command + words, stdout=subprocess.DEVNULL)
@@ -159,7 +143,7 @@ def measure(name, bench):
 
 def main(arguments):
     servers = {"nginx": PrivateNginx, "apache": lambda base: PrivateWebDAV(base, tls=False)}
-    makers = {"small": small_files(10_000), "short": small_files(2_000), "large": one_file}
+    makers = {"small": small_files(10_000), "short": small_files(2_000), "large": one_file(2 << 30)}
     server = "nginx"
     if "--server" in arguments:
         place = arguments.index("--server")

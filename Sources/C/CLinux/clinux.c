@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -168,3 +169,8 @@ int clinux_pidfd(pid_t pid) {
 int clinux_o_path(void) { return O_PATH; }
 int clinux_o_tmpfile(void) { return O_TMPFILE; }
 int clinux_sync_file_system(int fd) { return syncfs(fd); }
+
+int clinux_poll(struct pollfd *descriptors, unsigned count, int64_t nanoseconds) {
+  struct timespec wait = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  return ppoll(descriptors, count, nanoseconds < 0 ? NULL : &wait, NULL);
+}

@@ -1,6 +1,7 @@
 /* GNU and Linux calls that `import Glibc` hides or that are variadic. */
 #ifndef NASSYNC_CLINUX_H
 #define NASSYNC_CLINUX_H
+#include <poll.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -12,6 +13,8 @@ int clinux_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 int clinux_openat(int dirfd, const char *path, int flags, mode_t mode);
 /* A non-blocking, close-on-exec eventfd. */
 int clinux_eventfd(void);
+/* poll(2) with a time-out in nanoseconds, none where it is negative. */
+int clinux_poll(struct pollfd *descriptors, unsigned count, int64_t nanoseconds);
 /* fcntl(F_OFD_SETLK): a write lock on the whole file, owned by the open file description. wait == 0: EAGAIN when taken. */
 int clinux_lock_exclusive(int fd, int wait);
 int clinux_unlock(int fd);
