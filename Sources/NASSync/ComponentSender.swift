@@ -9,7 +9,8 @@ import Transport
 /// Brings a job's components into its staging folder: the data path.
 ///
 /// Every file is read once and hashed in the same pass. Bandwidth is awaited here and nowhere else. Small files travel many at a time, each in
-/// one burst; large ones as a stream of chunks, with their progress made durable on the NAS and in the queue as they go.
+/// one burst; large ones as a stream of chunks over as many sessions as the link asks for (`ComponentSender+Large`), with their progress made
+/// durable on the NAS and in the queue as they go.
 struct ComponentSender: Sendable {
   let folder: RunFolder
   let pool: SessionPool
@@ -29,9 +30,6 @@ struct ComponentSender: Sendable {
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
-  /// How long at most bytes are on the way before they are made durable and recorded.
-  static let checkpointInterval: UInt64 = 1_000_000_000
-
   /// Sends everything that is still pending.
   /// - Throws: The first failure, as `TransportError`; what was sent before it is recorded.
   func send(_ components: [ComponentRow]) async throws(TransportError) {
@@ -42,10 +40,14 @@ struct ComponentSender: Sendable {
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
     let smallTurn = Turn()
     let largeTurn = Turn()
+    let spare = SpareSessions(width - min(large.count, width))
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {
-          group.addTask { try await drain(large, largeTurn) { (row) throws(TransportError) in try await sendLarge(row) } }
+          group.addTask {
+            try await drain(large, largeTurn) { (row) throws(TransportError) in try await sendLarge(row, spare) }
+            spare.give()
+          }
         }
         for _ in 0..<min(small.count, 48 * width) {
           group.addTask { try await drain(small, smallTurn) { (row) throws(TransportError) in try await sendSmall(row) } }
@@ -85,7 +87,7 @@ struct ComponentSender: Sendable {
     }
   }
 
-  private func checkStop() throws(TransportError) {
+  func checkStop() throws(TransportError) {
     if stop.isSet || Task.isCancelled { throw .failure(Self.stopped, sessionLost: false) }
   }
 
@@ -149,144 +151,16 @@ struct ComponentSender: Sendable {
 
   /// Whether an earlier attempt already put the whole file there: its time is set after its last byte, so the right time and size mean that
   /// nothing needs to be sent again. It is no proof, and none is made of it: the digest on the NAS is compared like every other.
-  private func isStaged(_ entry: RunEntry) -> Bool {
+  func isStaged(_ entry: RunEntry) -> Bool {
     guard let found = staged[entry.path], found.kind == .file, let modified = found.modified else { return false }
     return found.size == entry.fingerprint.size && modified == seconds(entry.fingerprint.modified)
   }
 
-  private func sendLarge(_ row: ComponentRow) async throws(TransportError) {
-    let entry = row.entry
-    let size = entry.fingerprint.size
-    let stream: FileStream
-    do {
-      stream = try await FileStream.open(entry, in: folder, on: readers.next())
-      if isStaged(entry) {
-        try await stream.skip(to: size)
-        let digest = try await stream.finish()
-        try await recorder.record(
-          ComponentProgress(path: entry.path, state: .sent, bytesDurable: size, localDigest: digest), isFile: true)
-        return
-      }
-    } catch { throw .failure(error, sessionLost: false) }
-    try await pool.withSession(width: width) { (session) throws(TransportError) in
-      let path = staging.appending(entry.path)
-      let mark = resumePoint(row, capabilities: session.capabilities)
-      var stream = stream
-      do throws(SyncFailure) {
-        // A session before this one was let in no more after some of it.
-        if await stream.position > mark.bytes { stream = try await FileStream.open(entry, in: folder, on: readers.next()) }
-        try await stream.skip(to: mark.bytes)
-      } catch { throw .failure(error, sessionLost: false) }
-      let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
-      do throws(TransportError) {
-        let start = min(handle.offset ?? mark.bytes, size)
-        if start != mark.bytes {
-          do throws(SyncFailure) {
-            // What lay there is gone: those bytes are read once more.
-            if start < mark.bytes { stream = try await FileStream.open(entry, in: folder, on: readers.next()) }
-            try await stream.skip(to: start)
-          } catch { throw .failure(error, sessionLost: false) }
-        }
-        try await pump(row, from: start, stream: stream, session: session, handle: handle)
-        let digest: ContentDigest
-        do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
-        try await session.finishUpload(handle, modified: seconds(entry.fingerprint.modified), mode: nil, durable: true)
-        try await record(row, state: .sent, durable: size, digest: digest, isFile: true)
-      } catch {
-        await leave(row, session: session, handle: handle, after: error)
-        throw error
-      }
-    }
-  }
-
-  /// Where a file goes on: what the queue knows to be durable, or further where the staged file is longer (one writer writes in order,
-  /// and the flush before the next checkpoint makes those bytes durable too). Where the driver gave a mark, it is the mark that counts.
-  private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UploadMark {
-    let anew = UploadMark(bytes: 0)
-    guard capabilities.resumesFiles else { return anew }
-    if let token = row.uploadToken { return UploadMark(bytes: min(row.bytesDurable, row.entry.fingerprint.size), token: token) }
-    // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
-    guard row.bytesDurable > 0 else { return anew }
-    guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return anew }
-    return UploadMark(bytes: min(found.size, row.entry.fingerprint.size))
-  }
-
-  private func pump(
-    _ row: ComponentRow, from start: UInt64, stream: FileStream, session: any TransportSession, handle: UploadHandle
-  ) async throws(TransportError) {
-    let path = row.entry.path
-    var offset = start
-    var lastCheckpoint = clock.monotonicNanoseconds
-    var chunk = try await read(stream)
-    while !chunk.isEmpty {
-      try checkStop()
-      let current = chunk
-      // The next piece is read and hashed on its own thread while this one waits for bandwidth and for room in the window.
-      async let upcoming = stream.next(await pieceSize)
-      do throws(TransportError) {
-        try await awaitBandwidth(current.count)
-        try await session.write(current, at: offset, to: handle)
-      } catch {
-        _ = try? await upcoming  // the failure of the write is the one to report; the read must end before the file is closed
-        throw error
-      }
-      offset += UInt64(current.count)
-      await recorder.moving(path, to: offset)
-      let now = clock.monotonicNanoseconds
-      // Where a file that was cut off is sent whole, no part of it is worth recording.
-      if session.capabilities.resumesFiles, now - lastCheckpoint > Self.checkpointInterval {
-        if let mark = try await session.mark(of: handle) {
-          try await record(row, state: .pending, durable: mark.bytes, digest: nil, isFile: true, token: mark.token)
-        } else {
-          try await session.flush(handle, durable: true)
-          try await record(row, state: .pending, durable: offset, digest: nil, isFile: true)
-        }
-        lastCheckpoint = clock.monotonicNanoseconds
-      }
-      do { chunk = try await upcoming } catch { throw TransportError.wrapping(error) }
-    }
-  }
-
-  private var pieceSize: Int {
-    get async { max(1_024, min(await bandwidth.preferredPiece(for: equipment), Self.pieceSize)) }
-  }
-
-  private func read(_ stream: FileStream) async throws(TransportError) -> [UInt8] {
-    do { return try await stream.next(await pieceSize) } catch { throw .failure(error, sessionLost: false) }
-  }
-
-  /// On the way out of a failure: what has been acknowledged is made durable and recorded, so that it is not sent again.
-  private func leave(_ row: ComponentRow, session: any TransportSession, handle: UploadHandle, after error: TransportError) async {
-    if !error.sessionLost, session.capabilities.resumesFiles {
-      // In a task of its own: this one may be cancelled, and the progress is worth the last round trip.
-      let recorder = recorder
-      let staging = staging
-      let path = row.entry.path
-      await Task.detached {
-        do {
-          try await session.flush(handle, durable: true)
-          if let mark = try await session.mark(of: handle) {
-            try await recorder.record(
-              ComponentProgress(path: path, state: .pending, bytesDurable: mark.bytes, localDigest: nil, uploadToken: mark.token),
-              isFile: true)
-          } else if let found = try await session.entry(at: staging.appending(path)), found.kind == .file {
-            try await recorder.record(
-              ComponentProgress(path: path, state: .pending, bytesDurable: min(found.size, row.entry.fingerprint.size), localDigest: nil),
-              isFile: true)
-          }
-        } catch {
-          // The last checkpoint stands; at most one interval of bytes is sent again.
-        }
-      }.value
-    }
-    await session.abandonUpload(handle)
-  }
-
-  private func awaitBandwidth(_ bytes: Int) async throws(TransportError) {
+  func awaitBandwidth(_ bytes: Int) async throws(TransportError) {
     do { try await bandwidth.acquire(bytes: bytes, equipment: equipment) } catch { throw .failure(Self.stopped, sessionLost: false) }
   }
 
-  private func record(
+  func record(
     _ row: ComponentRow, state: ComponentRow.State, durable: UInt64, digest: ContentDigest?, isFile: Bool, token: String? = nil
   ) async throws(TransportError) {
     do {

@@ -50,6 +50,12 @@ actor FileStream {
     return chunk
   }
 
+  /// The next bytes with where they belong, for several who write them.
+  func piece(_ count: Int) throws(SyncFailure) -> (offset: UInt64, bytes: [UInt8]) {
+    let offset = position
+    return (offset, try next(count))
+  }
+
   /// Reads and hashes up to an offset without handing the bytes out.
   func skip(to offset: UInt64) throws(SyncFailure) {
     while position < offset {

@@ -202,7 +202,7 @@ struct JobRunner: Sendable {
   private func width(for rows: [ComponentRow]) -> Int {
     let pending = rows.filter { $0.state == .pending && $0.entry.kind == .file }
     let bytes = pending.reduce(UInt64(0)) { $0 &+ $1.entry.fingerprint.size }
-    let wanted = max(1 + pending.count / 1_000, 1 + Int(clamping: bytes / (64 << 20)))
+    let wanted = max(1 + pending.count / 1_000, 1 + Int(clamping: bytes / (32 << 20)))
     return min(wanted, route.connections)
   }
 

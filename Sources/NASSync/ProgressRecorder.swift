@@ -63,7 +63,8 @@ actor ProgressRecorder {
 
   /// Bytes of a file handed to the session so far: for the eye only.
   func moving(_ path: RelativePath, to offset: UInt64) {
-    inFlight[path] = offset - min(offset, durable[path] ?? 0)
+    // Several sessions may write one file: the furthest counts.
+    inFlight[path] = max(inFlight[path] ?? 0, offset - min(offset, durable[path] ?? 0))
     show(path)
   }
 

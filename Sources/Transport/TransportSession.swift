@@ -36,6 +36,8 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   public var atomicReplace: Bool
   /// A file can be written further after an interruption. Where not, `flush` promises nothing, and a file that was cut off is sent whole.
   public var resumesFiles: Bool
+  /// Other sessions can write parts of a file that one began: `joinUpload`.
+  public var joinsUploads: Bool
   /// `flush(durable:)` reaches the NAS's disk.
   public var durableFlush: Bool
   /// Free space can be asked for.
@@ -52,9 +54,11 @@ public struct TransportCapabilities: Hashable, Sendable, Codable {
   /// Takes the values as they are.
   public init(
     server: String, atomicPublish: Bool, atomicReplace: Bool, resumesFiles: Bool, durableFlush: Bool, reportsFreeSpace: Bool,
-    symlinks: Bool, keepsTimes: Bool = true, keepsModes: Bool = true, preferredWriteSize: Int, renames: Bool = true
+    symlinks: Bool, keepsTimes: Bool = true, keepsModes: Bool = true, preferredWriteSize: Int, renames: Bool = true,
+    joinsUploads: Bool = false
   ) {
     self.server = server
+    self.joinsUploads = joinsUploads
     self.renames = renames
     self.atomicPublish = atomicPublish
     self.atomicReplace = atomicReplace
@@ -144,6 +148,11 @@ public protocol TransportSession: AnyObject, Sendable {
     _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle
 
+  /// Opens a file that another session of the same destination is writing, to write other parts of it; what is there stays. Each session flushes
+  /// and closes for itself, and the one that began the upload finishes it, after the others' last `flush`.
+  /// - Throws: `unsupported` where a file is written by one session only.
+  func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle
+
   /// How far the upload has come, without waiting for anything; nil where every byte before a `flush` counts and the name is enough.
   func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark?
 
@@ -226,6 +235,11 @@ extension TransportSession {
     _ path: RemotePath, resumingAt mark: UploadMark, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
     try await beginUpload(path, resumingAt: mark.bytes, size: size, modified: modified)
+  }
+
+  /// Where one session writes a file.
+  public func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle {
+    throw .unsupported("several sessions for one file")
   }
 
   /// Where every flushed byte counts.

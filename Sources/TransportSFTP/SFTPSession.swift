@@ -25,7 +25,7 @@ package final class SFTPSession: TransportSession {
     capabilities = TransportCapabilities(
       server: abilities.server, atomicPublish: true, atomicReplace: extensions.contains(.posixRename), resumesFiles: true,
       durableFlush: extensions.contains(.fsync), reportsFreeSpace: extensions.contains(.statvfs), symlinks: true,
-      preferredWriteSize: max(abilities.writeSize, 128 * 1024))
+      preferredWriteSize: max(abilities.writeSize, 128 * 1024), joinsUploads: true)
   }
 
   package func makeFolder(_ path: RemotePath) async throws(TransportError) { try await client.makeFolder(path) }
@@ -43,6 +43,8 @@ package final class SFTPSession: TransportSession {
   package func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
     try await client.beginUpload(path, resumingAt: offset)
   }
+
+  package func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle { try await client.joinUpload(path) }
 
   package func write(_ chunk: [UInt8], at offset: UInt64, to handle: UploadHandle) async throws(TransportError) {
     try await client.write(chunk, at: offset, to: handle)

@@ -162,7 +162,12 @@ extension SFTPClient {
   // MARK: Files written piece by piece
 
   func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
-    let handle = offset == 0 ? try await openFresh(path) : try await openPartial(path, offset)
+    register(offset == 0 ? try await openFresh(path) : try await openPartial(path, offset), path)
+  }
+
+  func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle { register(try await openBegun(path), path) }
+
+  private func register(_ handle: SFTPHandle, _ path: RemotePath) -> UploadHandle {
     nextUpload += 1
     uploads[nextUpload] = SFTPUpload(handle: handle, path: path)
     return UploadHandle(id: nextUpload, path: path)
@@ -182,19 +187,23 @@ extension SFTPClient {
     }
   }
 
-  private func openPartial(_ path: RemotePath, _ offset: UInt64) async throws(TransportError) -> SFTPHandle {
+  /// A file that is there, never one behind a link.
+  private func openBegun(_ path: RemotePath) async throws(TransportError) -> SFTPHandle {
     guard let found = try await attributes(at: path) else { throw .notFound(path) }
     guard found.kind == .file else {
       throw .failure(
         SyncFailure(.protocol, "\(path) is not the file that was begun there", hint: "It is sent again from the start."), sessionLost: false
       )
     }
-    let handle: SFTPHandle
     switch try await ask(.open(path.bytes, .write, SFTPAttributes())) {
-    case .handle(let opened): handle = opened
+    case .handle(let opened): return opened
     case .status(let status): throw try await explain(status, "write", path)
     default: throw violated("a reply of the wrong type")
     }
+  }
+
+  private func openPartial(_ path: RemotePath, _ offset: UInt64) async throws(TransportError) -> SFTPHandle {
+    let handle = try await openBegun(path)
     guard case .attributes(let now) = try await ask(.fstat(handle)), let size = now.size, size >= offset else {
       dismiss(.close(handle))
       throw .failure(

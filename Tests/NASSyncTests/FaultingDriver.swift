@@ -158,6 +158,10 @@ private final class FaultingSession: TransportSession {
     }
   }
 
+  func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle {
+    try await plan.perform("joinUpload", path) { () async throws(TransportError) in try await base.joinUpload(path) }
+  }
+
   func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? { try await base.mark(of: handle) }
 
   func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError) {
@@ -309,6 +313,7 @@ private final class LentSession: TransportSession {
   ) async throws(TransportError) -> UploadHandle {
     try await base.beginUpload(path, resumingAt: mark, size: size, modified: modified)
   }
+  func joinUpload(_ path: RemotePath) async throws(TransportError) -> UploadHandle { try await base.joinUpload(path) }
   func mark(of handle: UploadHandle) async throws(TransportError) -> UploadMark? { try await base.mark(of: handle) }
   func putNew(_ content: [UInt8], at path: RemotePath) async throws(TransportError) { try await base.putNew(content, at: path) }
   func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {

@@ -165,6 +165,40 @@ import Transport
     }
   }
 
+  @Test(arguments: ConformanceSubject.all) func severalSessionsWriteOneFile(_ subject: ConformanceSubject) async throws {
+    try await subject.withSession { session, running in
+      let path = try running.path("f")
+      let other = try await running.driver.connect()
+      guard session.capabilities.joinsUploads else {
+        let refusal = await #expect(throws: TransportError.self) { try await other.joinUpload(path) }
+        #expect(refusal?.sessionLost == false)
+        return await other.close()
+      }
+      await #expect(throws: TransportError.notFound(path)) { try await other.joinUpload(path) }
+      let content = noise(6 << 20)
+      let upload = try await session.beginUpload(path, resumingAt: 0)
+      let joined = try await other.joinUpload(path)
+      // In turns, and the one that joined is ahead at times.
+      for (number, start) in stride(from: 0, to: content.count, by: 200_000).enumerated() {
+        let piece = Array(content[start..<min(start + 200_000, content.count)])
+        if number % 3 == 0 {
+          try await session.write(piece, at: UInt64(start), to: upload)
+        } else {
+          try await other.write(piece, at: UInt64(start), to: joined)
+        }
+      }
+      try await other.flush(joined, durable: false)
+      await other.abandonUpload(joined)
+      try await session.finishUpload(upload, modified: 1_234_567_890, mode: nil, durable: true)
+      #expect(try await running.eyes.bytes(of: "f") == content)
+      #expect(keepsItsWord(try await session.entry(at: path), 1_234_567_890, session))
+      // What is not the file that was begun is not written to.
+      try #require(running.disk).link("l", to: "f")
+      await #expect(throws: TransportError.self) { try await other.joinUpload(try running.path("l")) }
+      await other.close()
+    }
+  }
+
   @Test(arguments: ConformanceSubject.all) func resumesInsideAFile(_ subject: ConformanceSubject) async throws {
     try await subject.withSession { session, running in
       guard session.capabilities.resumesFiles else { return try await restartsWhole(session, running) }
