@@ -12,7 +12,7 @@ _SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 for folder in ("demo", "servers"):
     sys.path.insert(0, str(_SCRIPTS / folder))
 import s3  # noqa: E402
-from nas import CannotStart, PrivateNAS  # noqa: E402, F401
+from nas import CannotStart, PrivateNAS, descendants, free_port  # noqa: E402, F401
 from store import PrivateStore  # noqa: E402
 from webdav_nas import PrivateWebDAV  # noqa: E402
 
@@ -26,6 +26,19 @@ class _NASWithShell(PrivateNAS):
         super()._write_configuration()
         with open(self.keys / "sshd_config", "a", encoding="utf-8") as file:
             file.write(f"SetEnv HOME={self.base}\n{self.more}")
+
+    def again(self, port=None):
+        """Starts it again after `stop()`, with what it has: as after a reboot. `port`: another one. Raises CannotStart."""
+        if port:
+            self.port = port
+            self._write_configuration()
+        for _ in range(20):
+            with open(self.log, "ab") as log:
+                self.launch([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", str(self.keys / "sshd_config")], stdout=log, stderr=log)
+            if self._wait_until_it_answers():
+                return
+            self.stop()
+        raise CannotStart("sshd did not start again")
 
 
 class _NASWithoutShell(_NASWithShell):
