@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+_HERE = pathlib.Path(__file__).resolve().parent
 _SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 for folder in ("demo", "servers"):
     sys.path.insert(0, str(_SCRIPTS / folder))
@@ -45,6 +46,33 @@ class _NASWithoutShell(_NASWithShell):
     """An account that may transfer files and nothing else: everything is read back."""
 
     more = "ForceCommand internal-sftp\n"
+
+
+class _LyingNAS(_NASWithShell):
+    """Its SFTP server is a program of ours (lying_sftp.py), and so are the programs that hash there (lying_hash.py)."""
+
+    forced = False
+
+    def _write_configuration(self):
+        self.lies = self.base / "lies"
+        (self.lies / "bin").mkdir(parents=True, exist_ok=True)
+        for program in ("sha256sum", "openssl"):
+            shutil.copy(_HERE / "lying_hash.py", self.lies / "bin" / program)
+        PrivateNAS._write_configuration(self)
+        file = self.keys / "sshd_config"
+        server = f"{sys.executable} {_HERE / 'lying_sftp.py'} {self.lies}"
+        text = file.read_text().replace("Subsystem sftp internal-sftp", f"Subsystem sftp {server}")
+        text += f"SetEnv HOME={self.base} PATH={self.lies / 'bin'}:/usr/bin:/bin\n"
+        if self.forced:
+            only = self.lies / "only"
+            only.write_text(f'#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *lying_sftp*) exec {server};; esac\necho "This service allows sftp connections only."\n')
+            only.chmod(0o755)
+            text += f"ForceCommand {only}\n"
+        file.write_text(text)
+
+
+class _LyingNASWithoutShell(_LyingNAS):
+    forced = True
 
 
 class Side:
@@ -191,6 +219,14 @@ class _StorePlace:
 
 _SERVERS = {"sftp-shell": _NASWithShell, "sftp-only": _NASWithoutShell, "webdav": PrivateWebDAV, "s3": PrivateStore}
 DRIVERS = tuple(_SERVERS)
+
+
+class LyingSide(Side):
+    """A server that lies on request; see lying_sftp.py."""
+
+    def __init__(self, driver, base):
+        self.driver = driver
+        self.server = (_LyingNAS if driver == "sftp-shell" else _LyingNASWithoutShell)(base)
 
 
 def is_folder(path):

@@ -4,9 +4,7 @@ It is noticed in time, costs no processor and no attempt, nothing that lies on t
 without a person.
 """
 
-import os
 import sqlite3
-import threading
 import time
 
 import network_servers
@@ -288,13 +286,13 @@ class _Journey:
     def _note(self, link):
         """The fault strikes: how far the run has come."""
         if link.phase not in ("session", "request"):
-            self.where = link.phase
+            self.where = link.where = link.phase
             return
         job = job_of(self.workstation, self.run) or {"state": "none"}
         names = self.road.place.names()
         published = self.road.place.is_there(self.run.remote)
         staged = any(b".nassync-" + job.get("id", "?").encode() in name for name in names)
-        self.where = {"queued": "open", "running": "write" if staged else "open", "awaiting_verify": "publish" if published else "hash"}.get(
+        self.where = link.where = {"queued": "open", "running": "write" if staged else "open", "awaiting_verify": "publish" if published else "hash"}.get(
             job["state"], job["state"]
         )
 
@@ -317,10 +315,10 @@ class _Journey:
         job = job_of(self.workstation, self.run)
         if job and job["state"] == "failed":
             self._tell(f"FAILED by the network: {what}: {job['error_message']}")
-        elif job and result.code == 75 and job["error_kind"] not in ("network", "timeout"):
+        elif job and result.code == 75 and result.arguments[0] == "drain" and job["error_kind"] not in ("network", "timeout"):
             self._tell(f"not called a fault of the network: {what}: {job['error_kind']} {job['error_message']}")
         self._tell(*self.checker.at_any_time())
-        fresh = [link for link in self.proxy.struck if not getattr(link, "counted", False)][:1]
+        fresh = [link for link in self.proxy.struck if not link.counted][:1]
         for link in self.proxy.struck:
             link.counted = True
         if fresh:
@@ -332,9 +330,14 @@ class _Journey:
 
     def _noticed(self):
         """Each connection that stands still was given up in time."""
-        for link in self.proxy.struck:
-            if link.kind in ("cut", "reset"):
-                continue
+        standing = [link for link in self.proxy.struck if link.kind not in ("cut", "reset") and not link.judged]
+        for _ in range(100):
+            # The proxy sees an end a moment after it.
+            if all(link.closed is not None for link in standing):
+                break
+            time.sleep(0.02)
+        for link in standing:
+            link.judged = True
             limit, since = self._limit(link)
             until = link.closed
             if until is None:
@@ -348,8 +351,9 @@ class _Journey:
             return CONNECT, link.opened
         if link.phase == "authentication":
             return max(CONNECT, PROGRESS), link.struck
-        # With a shell there are connections on which nothing is asked for a while, or a long hashing: only signs of life tell.
-        return (4 * KEEPALIVE if self.driver == "sftp-shell" else PROGRESS), link.struck
+        # While a command runs on another connection nothing is asked on this one, or on that: only signs of life tell.
+        idle = self.driver == "sftp-shell" or (self.driver == "sftp-only" and link.where not in ("write", "hash", "publish"))
+        return (4 * KEEPALIVE if idle else PROGRESS), link.struck
 
     def _burnt_nothing(self):
         job = job_of(self.workstation, self.run)

@@ -78,6 +78,8 @@ class Link:
         self.frozen = [False, False]
         self.ended = False
         self.is_tls = False
+        # Notes of whoever judges.
+        self.where, self.judged, self.counted = "", False, False
         self._readers = (_HandshakeReader(), _HandshakeReader()) if is_ssh else ()
         self._lock = threading.Lock()
 

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Stands for `sha256sum` and `openssl` on the NAS's search path: says the truth, unless `hash.json` beside it names a lie."""
+
+import hashlib
+import json
+import os
+import pathlib
+import select
+import sys
+import time
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+
+
+def lines(names, zero, openssl, lie):
+    end = b"\0" if zero else b"\n"
+    separator = b" *" if openssl else b"  "
+    digests = []
+    for name in names:
+        with open(name, "rb") as file:
+            digests.append(hashlib.sha256(file.read()).hexdigest().encode())
+    if lie == "constant digest":
+        digests = [b"ab" * 32] * len(digests)
+    elif lie == "another file's digest":
+        digests = digests[1:] + digests[:1] if len(set(digests)) > 1 else [b"cd" * 32] * len(digests)
+    elif lie == "right digest, another name":
+        names = names[1:] + names[:1] if len(names) > 1 else [name + b"x" for name in names]
+    elif lie == "short digest":
+        digests = [digest[:40] for digest in digests]
+    made = [digest + separator + name + end for digest, name in zip(digests, names)]
+    if lie == "one line too few":
+        made = made[:-1]
+    elif lie == "one line too many":
+        made += made[-1:]
+    elif lie == "half a line":
+        made[-1] = made[-1][: len(made[-1]) // 2]
+    elif lie == "garbage":
+        made = [b"\x1b[2J\xff\xfe" + os.urandom(200) + b"\n"] * 3
+    elif lie == "nothing":
+        made = []
+    return b"".join(made)
+
+
+def main():
+    program = os.path.basename(sys.argv[0])
+    arguments = [os.fsencode(word) for word in sys.argv[1:]]
+    names = [word for word in arguments if not word.startswith(b"-") and word != b"dgst"]
+    settings = json.loads((FOLDER / "hash.json").read_text()) if (FOLDER / "hash.json").exists() else {}
+    is_probe = any(b".nassync-probe-" in name for name in names)
+    lie = settings.get("name") if not is_probe or settings.get("probes") else None
+    if lie:
+        with open(FOLDER.parent / "told", "a") as file:
+            file.write(f"{time.time():.3f} {program} {lie}\n")
+    if lie == "hangs":
+        poller = select.poll()
+        poller.register(1, 0)
+        for _ in range(600):
+            if poller.poll(200):
+                return 1
+    while lie == "endless output":
+        sys.stdout.buffer.write(b"0" * 100_000)
+    try:
+        sys.stdout.buffer.write(lines(names, b"-z" in arguments, program == "openssl", lie))
+    except OSError as problem:
+        print(f"{program}: {problem}", file=sys.stderr)
+        return 1
+    return 1 if lie == "right, and exit 1" else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        sys.exit(1)
