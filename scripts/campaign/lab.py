@@ -64,7 +64,7 @@ class Workstation:
         self.lab = self.folder / "lab"
         self.state = self.folder / "state"
         self.runs = []
-        self._program = str(program)
+        self.program = str(program)
         self.log = []
         self.lab.mkdir(parents=True)
         (self.folder / "equipment").mkdir()
@@ -104,7 +104,7 @@ class Workstation:
     def start(self, *arguments, before=(), environment=None):
         base = {key: value for key, value in os.environ.items() if not key.startswith("NASSYNC_") and key != "SSH_AUTH_SOCK"}
         return subprocess.Popen(
-            [*before, self._program, *arguments], cwd=self.folder, env={**base, **(environment or {})}, stdin=subprocess.DEVNULL,
+            [*before, self.program, *arguments], cwd=self.folder, env={**base, **(environment or {})}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 
+_HERE = pathlib.Path(__file__).resolve().parent
 _SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 for folder in ("demo", "servers"):
     sys.path.insert(0, str(_SCRIPTS / folder))
 import s3  # noqa: E402
-from nas import CannotStart, PrivateNAS  # noqa: E402, F401
+from nas import CannotStart, PrivateNAS, descendants, free_port  # noqa: E402, F401
 from store import PrivateStore  # noqa: E402
 from webdav_nas import PrivateWebDAV  # noqa: E402
 
@@ -27,11 +28,64 @@ class _NASWithShell(PrivateNAS):
         with open(self.keys / "sshd_config", "a", encoding="utf-8") as file:
             file.write(f"SetEnv HOME={self.base}\n{self.more}")
 
+    def again(self, port=None):
+        """Starts it again after `stop()`, with what it has: as after a reboot. `port`: another one. Raises CannotStart."""
+        if port:
+            self.port = port
+            self._write_configuration()
+        for _ in range(20):
+            with open(self.log, "ab") as log:
+                self.launch([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", str(self.keys / "sshd_config")], stdout=log, stderr=log)
+            if self._wait_until_it_answers():
+                return
+            self.stop()
+        raise CannotStart("sshd did not start again")
+
 
 class _NASWithoutShell(_NASWithShell):
     """An account that may transfer files and nothing else: everything is read back."""
 
     more = "ForceCommand internal-sftp\n"
+
+
+_HASHING = """#!/bin/sh
+case "$*" in
+*.nassync-probe-*) grep -qs '"probes": true' {json} || exec {real} "$@" ;;
+*) [ -e {json} ] || exec {real} "$@" ;;
+esac
+exec {python} {liar} {folder} {program} "$@"
+"""
+
+
+class _LyingNAS(_NASWithShell):
+    """Its SFTP server is a program of ours (lying_sftp.py), and so are the programs that hash there (lying_hash.py)."""
+
+    forced = False
+
+    def _write_configuration(self):
+        self.lies = self.base / "lies"
+        (self.lies / "bin").mkdir(parents=True, exist_ok=True)
+        for program in ("sha256sum", "shasum", "openssl"):
+            # The program itself where it is to be honest: ours takes longer to start than a busy machine's deadlines allow.
+            script = self.lies / "bin" / program
+            script.write_text(_HASHING.format(json=self.lies / "bin" / "hash.json", real=shutil.which(program) or "/bin/false", python=sys.executable,
+                                              liar=_HERE / "lying_hash.py", folder=self.lies, program=program))  # fmt: skip
+            script.chmod(0o755)
+        PrivateNAS._write_configuration(self)
+        file = self.keys / "sshd_config"
+        server = f"{sys.executable} {_HERE / 'lying_sftp.py'} {self.lies}"
+        text = file.read_text().replace("Subsystem sftp internal-sftp", f"Subsystem sftp {server}")
+        text += f"SetEnv HOME={self.base} PATH={self.lies / 'bin'}:/usr/bin:/bin\n"
+        if self.forced:
+            only = self.lies / "only"
+            only.write_text(f'#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *lying_sftp*) exec {server};; esac\necho "This service allows sftp connections only."\n')
+            only.chmod(0o755)
+            text += f"ForceCommand {only}\n"
+        file.write_text(text)
+
+
+class _LyingNASWithoutShell(_LyingNAS):
+    forced = True
 
 
 class Side:
@@ -178,6 +232,14 @@ class _StorePlace:
 
 _SERVERS = {"sftp-shell": _NASWithShell, "sftp-only": _NASWithoutShell, "webdav": PrivateWebDAV, "s3": PrivateStore}
 DRIVERS = tuple(_SERVERS)
+
+
+class LyingSide(Side):
+    """A server that lies on request; see lying_sftp.py."""
+
+    def __init__(self, driver, base):
+        self.driver = driver
+        self.server = (_LyingNAS if driver == "sftp-shell" else _LyingNASWithoutShell)(base)
 
 
 def is_folder(path):

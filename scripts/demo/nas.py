@@ -43,7 +43,7 @@ class PrivateServer:
         """Stops the server and everything it started for its connections. Does nothing where it does not run."""
         if self._process is None:
             return
-        processes = [self._process.pid, *_descendants(self._process.pid)]
+        processes = [self._process.pid, *descendants(self._process.pid)]
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in processes:
                 try:
@@ -215,7 +215,7 @@ def _account_is_locked(user):
     return result.stdout.partition(":")[2].startswith("!")
 
 
-def _descendants(root):
+def descendants(root):
     """Ids of all processes below one, from /proc: sessions of sshd leave its process group."""
     children = {}
     for entry in os.listdir("/proc"):
