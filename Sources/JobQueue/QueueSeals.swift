@@ -13,6 +13,9 @@ enum QueueSeals {
   /// What the trigger says that keeps a damaged row from being changed.
   static let damagedRow = "a row is not what was written"
 
+  /// Whether the trigger spoke: SQLite has one code for all of them.
+  static func isDamagedRow(_ error: SQLiteError) -> Bool { error.isTrigger && error.message == damagedRow }
+
   /// Every connection that writes needs it.
   static func define(on connection: Connection) throws(SQLiteError) {
     try connection.defineDigest(function) { bytes in
@@ -99,7 +102,7 @@ extension SyncQueue {
   package func requireWhole(_ job: JobRow) throws(SyncFailure) {
     try read { (connection) throws(SQLiteError) in
       if let what = try QueueSeals.damage(connection, job: job.number) {
-        throw SQLiteError(code: 11, message: "\(what) is not what was written")
+        throw .corrupt("\(what) is not what was written")
       }
     }
   }

@@ -57,27 +57,43 @@ package struct FoundRun: Sendable {
 extension SyncQueue {
   /// What is wrong with a queue file, found without changing it; nil where it is whole or not there.
   ///
-  /// Everything is read: the structure, and every row that carries a seal.
+  /// Everything is read: the structure, and every row that carries a seal. What is wrong is looked at again: a read that failed once is no damage.
   /// - Throws: `SyncFailure` where the file is another program's or a newer version's, or the disk gives an error.
   package static func damage(stateDirectory: String, clock: any SyncClock) async throws(SyncFailure) -> String? {
     let path = stateDirectory + "/queue.db"
-    guard access(path, F_OK) == 0 else { return nil }
-    do throws(SyncFailure) {
-      let queue = try await open(stateDirectory: stateDirectory, clock: clock)
-      let found: Result<Void, SyncFailure>
-      do throws(SyncFailure) { found = .success(try await queue.checkEverything()) } catch { found = .failure(error) }
+    guard access(path, F_OK) == 0 || access(path + "-wal", F_OK) == 0 else { return nil }
+    var damage: String?
+    for _ in 0..<2 {
+      let queue = SyncQueue(path: path, clock: clock)
+      let found: Result<String?, SyncFailure>
+      do throws(SyncFailure) { found = .success(try await queue.findDamage(stateDirectory)) } catch { found = .failure(error) }
       await queue.close()
-      try found.get()
-      return nil
-    } catch {
-      guard error.kind == .local, !error.retry, error.message.contains("is damaged") else { throw error }
-      return error.message
+      damage = try found.get()
+      if damage == nil { return nil }
     }
+    return damage
   }
 
-  private func checkEverything() throws(SyncFailure) {
-    try checkForDamage()
-    for job in try latestJobs() { try requireWhole(job) }
+  private func findDamage(_ stateDirectory: String) throws(SyncFailure) -> String? {
+    do throws(QueueError) {
+      try openOrMake(stateDirectory: stateDirectory, patience: 90)
+      guard let connection = opened?.connection else { return nil }
+      do throws(SQLiteError) {
+        try Self.requireWhole(connection)
+        for number in try connection.query("SELECT number FROM job", [], { $0.integer(0) }) {
+          if let what = try QueueSeals.damage(connection, job: number) { throw .corrupt("\(what) is not what was written") }
+        }
+      } catch { throw .sqlite(error) }
+      return nil
+    } catch {
+      switch error {
+      case .sqlite(let inner):
+        let failure = failure(inner)
+        guard Self.isDamage(inner) else { throw failure }
+        return failure.message
+      case .failure(let inner): throw inner
+      }
+    }
   }
 
   /// Moves a file that cannot be used out of the way, with its log; nothing of it is removed.
