@@ -40,6 +40,12 @@ enum QueueSeals {
     "\(function)(\(columns.map { row + $0 }.joined(separator: ", ")))"
   }
 
+  /// A proven file's digests say the same three times over: what was read here, what the NAS said, and what was published. What is not proven
+  /// any more has lost `verified_at` before one of them changes.
+  private static let isTorn = """
+    kind = 0 AND verified_at IS NOT NULL AND (remote_digest IS NOT local_digest OR published_digest IS NOT local_digest)
+    """
+
   static let ofComponent = seal(sealedOfComponent)
   static let ofPass = seal(sealedOfPass)
   static let ofSample = seal(sealedOfSample)
@@ -71,7 +77,7 @@ enum QueueSeals {
       return "the row of job number \(job)"
     }
     let component = try connection.first(
-      "SELECT path FROM component WHERE job = ?1 AND seal IS NOT \(ofComponent) LIMIT 1", number, { displayText(of: $0.blob(0)) })
+      "SELECT path FROM component WHERE job = ?1 AND (seal IS NOT \(ofComponent) OR \(isTorn)) LIMIT 1", number, { displayText(of: $0.blob(0)) })
     if let component { return "the row of “\(component)”, a component of job number \(job)" }
     let pass = try connection.first(
       "SELECT sequence FROM verification_pass WHERE job = ?1 AND seal IS NOT \(ofPass) LIMIT 1", number, { $0.integer(0) })
@@ -100,10 +106,20 @@ extension SyncQueue {
   /// Compares every row of a job with its seal.
   /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
   package func requireWhole(_ job: JobRow) throws(SyncFailure) {
+    try read { (connection) throws(SQLiteError) in try Self.requireWhole(connection, jobs: [job.number]) }
+  }
+
+  /// Compares every row of all of a run's jobs with its seal: what the NAS is compared with must be what was written.
+  /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
+  package func requireWhole(run: String) throws(SyncFailure) {
     try read { (connection) throws(SQLiteError) in
-      if let what = try QueueSeals.damage(connection, job: job.number) {
-        throw .corrupt("\(what) is not what was written")
-      }
+      try Self.requireWhole(connection, jobs: try connection.query("SELECT number FROM job WHERE run_path = ?1", [.text(run)]) { $0.integer(0) })
+    }
+  }
+
+  static func requireWhole(_ connection: Connection, jobs: [Int64]) throws(SQLiteError) {
+    for number in jobs {
+      if let what = try QueueSeals.damage(connection, job: number) { throw .corrupt("\(what) is not what was written") }
     }
   }
 }

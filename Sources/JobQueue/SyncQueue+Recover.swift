@@ -62,16 +62,17 @@ extension SyncQueue {
   package static func damage(stateDirectory: String, clock: any SyncClock) async throws(SyncFailure) -> String? {
     let path = stateDirectory + "/queue.db"
     guard access(path, F_OK) == 0 || access(path + "-wal", F_OK) == 0 else { return nil }
-    var damage: String?
-    for _ in 0..<2 {
-      let queue = SyncQueue(path: path, clock: clock)
-      let found: Result<String?, SyncFailure>
-      do throws(SyncFailure) { found = .success(try await queue.findDamage(stateDirectory)) } catch { found = .failure(error) }
-      await queue.close()
-      damage = try found.get()
-      if damage == nil { return nil }
-    }
-    return damage
+    let queue = SyncQueue(path: path, clock: clock)
+    let found: Result<String?, SyncFailure>
+    do throws(SyncFailure) { found = .success(try await queue.findLastingDamage(stateDirectory)) } catch { found = .failure(error) }
+    await queue.close()
+    return try found.get()
+  }
+
+  private func findLastingDamage(_ stateDirectory: String) throws(SyncFailure) -> String? {
+    guard try findDamage(stateDirectory) != nil else { return nil }
+    opened = nil
+    return try findDamage(stateDirectory)
   }
 
   private func findDamage(_ stateDirectory: String) throws(SyncFailure) -> String? {
@@ -80,9 +81,7 @@ extension SyncQueue {
       guard let connection = opened?.connection else { return nil }
       do throws(SQLiteError) {
         try Self.requireWhole(connection)
-        for number in try connection.query("SELECT number FROM job", [], { $0.integer(0) }) {
-          if let what = try QueueSeals.damage(connection, job: number) { throw .corrupt("\(what) is not what was written") }
-        }
+        try Self.requireWhole(connection, jobs: try connection.query("SELECT number FROM job", []) { $0.integer(0) })
       } catch { throw .sqlite(error) }
       return nil
     } catch {

@@ -128,7 +128,7 @@ class _Case:
             self.case.violation(f"CRASHED or undocumented: {shown}: {result.code} {result.text[-300:]!r}")
         self.case.violation(*[f"{shown} {text}" for text in unclean(result.raw)])
         for run in self.runs:
-            self.case.violation(*[f"{shown} shows {name!r} as it is" for name in run.before if b"\n" in name and name in result.raw])
+            self.case.violation(*[f"{shown} shows {name!r} as it is" for name in run.before if b"\n" in name and len(name.strip()) > 2 and name in result.raw])
         return result
 
     def parsed(self, result):

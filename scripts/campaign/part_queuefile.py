@@ -10,7 +10,7 @@ from nas_side import DRIVERS
 from queue_damage import Attack
 from queue_population import EXPECTED, Population
 
-_TRIALS_PER_CASE = 12
+_TRIALS_PER_CASE = 24
 _DOCUMENTED = {0, 1, 2, 3, 4, 75}
 # Clean-up is on: only what the file says keeps the local copies. Early: nobody has waited long enough. Eager: whatever is proven may go.
 EARLY = {"enabled": True, "min_verify_passes": 2, "min_age_hours": 24}
@@ -111,9 +111,11 @@ class _Trial:
         named = self.random.choice([run for state, run in runs.items() if state != "cleaned"])
         choice = [
             (("cleanup", named.argument), 4), (("status",), 2), (("status", named.argument, "--json"), 2), (("problems",), 2),
-            (("history", named.argument), 1), (("verify", "--all"), 1), (("drain",), 1), (("serve",), 1), (("retry", "--all-failed"), 0.5),
-            (("enqueue", runs["verified"].argument), 0.5),
+            (("history", named.argument), 1), (("verify", "--all"), 1), (("enqueue", runs["verified"].argument), 0.5),
         ]  # fmt: skip
+        if not self.bad:
+            # Whatever they send may be cleaned at once where clean-up is eager.
+            choice += [(("drain",), 0.4), (("serve",), 0.4), (("retry", "--all-failed"), 0.2)]
         commands = [("cleanup",), *(self.random.choices([c for c, _ in choice], [w for _, w in choice])[0] for _ in range(2))]
         self.random.shuffle(commands)
         for command in commands:
