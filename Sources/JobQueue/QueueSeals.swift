@@ -77,7 +77,8 @@ enum QueueSeals {
       return "the row of job number \(job)"
     }
     let component = try connection.first(
-      "SELECT path FROM component WHERE job = ?1 AND (seal IS NOT \(ofComponent) OR \(isTorn)) LIMIT 1", number, { displayText(of: $0.blob(0)) })
+      "SELECT path FROM component WHERE job = ?1 AND (seal IS NOT \(ofComponent) OR \(isTorn)) LIMIT 1", number,
+      { displayText(of: $0.blob(0)) })
     if let component { return "the row of “\(component)”, a component of job number \(job)" }
     let pass = try connection.first(
       "SELECT sequence FROM verification_pass WHERE job = ?1 AND seal IS NOT \(ofPass) LIMIT 1", number, { $0.integer(0) })
@@ -113,7 +114,8 @@ extension SyncQueue {
   /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
   package func requireWhole(run: String) throws(SyncFailure) {
     try read { (connection) throws(SQLiteError) in
-      try Self.requireWhole(connection, jobs: try connection.query("SELECT number FROM job WHERE run_path = ?1", [.text(run)]) { $0.integer(0) })
+      let jobs = try connection.query("SELECT number FROM job WHERE run_path = ?1", [.text(run)]) { $0.integer(0) }
+      try Self.requireWhole(connection, jobs: jobs)
     }
   }
 

@@ -237,8 +237,8 @@ package actor SyncQueue {
     if error.isDiskTrouble {
       return SyncFailure(
         .local, "the queue file \(path) cannot be read or written (\(error.message))",
-        hint: "That is no damage to the file yet: look at the disk and its cable (`dmesg`), then run the command again. Where the disk is lost, "
-          + "move the file away, and `nassync recover` rebuilds the queue.")
+        hint: "That is no damage to the file yet: look at the disk and its cable (`dmesg`), then run the command again. Where the disk "
+          + "is lost, move the file away, and `nassync recover` rebuilds the queue.")
     }
     if error.isReadOnly {
       return SyncFailure(

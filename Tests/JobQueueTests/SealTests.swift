@@ -63,7 +63,8 @@ import Testing
   }
 
   /// Digests carry no seal, because they come bit by bit; once a file is proven, three of them say the same.
-  @Test(arguments: ["local_digest", "remote_digest", "published_digest"]) func aChangedDigestOfAProvenFileIsNamed(_ column: String) async throws {
+  @Test(arguments: ["local_digest", "remote_digest", "published_digest"])
+  func aChangedDigestOfAProvenFileIsNamed(_ column: String) async throws {
     try await QueueFixture.with { fixture in
       let job = try await verified(fixture)
       let digest = String(repeating: "5a", count: 32)

@@ -50,7 +50,7 @@ class Bench:
         for number in range(_INSTRUMENTS):
             side = sides[number % len(sides)]
             self.places[f"SOAK_{number:02}"] = side.place(f"soak-{number}")
-        self.configure(2)
+        self.configure(4)
         # {run path: (instrument, {name: digest})}
         self.runs = {}
         self.log = open(base / "serve.log", "wb")
