@@ -103,6 +103,31 @@ enum QueueSeals {
   }
 }
 
+extension QueueSchema {
+  /// The first table, index or trigger that is not described as this program describes it, in words. A bit that flips in such a description may
+  /// name a column that there is not, or switch off a trigger; SQLite believes it.
+  static func damage(_ connection: Connection) throws(SQLiteError) -> String? {
+    let fresh = try Connection(path: ":memory:")
+    try QueueSeals.define(on: fresh)
+    for migration in migrations.sorted(by: { $0.version < $1.version }) { try fresh.execute(migration.sql) }
+    let found = Set(try descriptions(connection))
+    return try descriptions(fresh).first { !found.contains($0) }.map { "the description of the \($0.type) \($0.name)" }
+  }
+
+  private struct Description: Hashable {
+    let type: String
+    let name: String
+    let table: String
+    let sql: String
+  }
+
+  private static func descriptions(_ connection: Connection) throws(SQLiteError) -> [Description] {
+    try connection.query("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY name", []) {
+      Description(type: $0.text(0), name: $0.text(1), table: $0.text(2), sql: $0.text(3))
+    }
+  }
+}
+
 extension SyncQueue {
   /// Compares every row of a job with its seal.
   /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.

@@ -61,7 +61,7 @@ extension SyncQueue {
   /// - Throws: `SyncFailure` where the file is another program's or a newer version's, or the disk gives an error.
   package static func damage(stateDirectory: String, clock: any SyncClock) async throws(SyncFailure) -> String? {
     let path = stateDirectory + "/queue.db"
-    guard access(path, F_OK) == 0 || access(path + "-wal", F_OK) == 0 else { return nil }
+    guard isPresent(stateDirectory: stateDirectory) else { return nil }
     let queue = SyncQueue(path: path, clock: clock)
     let found: Result<String?, SyncFailure>
     do throws(SyncFailure) { found = .success(try await queue.findLastingDamage(stateDirectory)) } catch { found = .failure(error) }
@@ -88,7 +88,7 @@ extension SyncQueue {
       switch error {
       case .sqlite(let inner):
         let failure = failure(inner)
-        guard Self.isDamage(inner) else { throw failure }
+        guard isDamage(inner) else { throw failure }
         return failure.message
       case .failure(let inner): throw inner
       }

@@ -34,6 +34,13 @@ package actor SyncQueue {
     return queue
   }
 
+  /// Whether a state folder has a queue file, or what is left of one: a log, or a link that leads nowhere, is not the same as none at all.
+  package static func isPresent(stateDirectory: String) -> Bool {
+    let path = stateDirectory + "/queue.db"
+    var status = stat()
+    return lstat(path, &status) == 0 || (stat(path + "-wal", &status) == 0 && status.st_size > 0)
+  }
+
   init(path: String, clock: any SyncClock) {
     self.executor = ThreadExecutor(name: "nassync-queue")
     self.path = path
@@ -144,6 +151,7 @@ package actor SyncQueue {
   package func checkForDamage() throws(SyncFailure) { try read(Self.requireWhole) }
 
   static func requireWhole(_ connection: Connection) throws(SQLiteError) {
+    if let what = try QueueSchema.damage(connection) { throw .corrupt("\(what) is not what was written") }
     let verdict = try connection.first("PRAGMA integrity_check(1)") { $0.text(0) } ?? "no answer"
     guard verdict == "ok" else { throw SQLiteError(verdict: verdict) }
     if let what = try QueueSeals.damage(connection) { throw .corrupt("\(what) is not what was written") }
@@ -220,7 +228,12 @@ package actor SyncQueue {
   }
 
   /// Whether the file is another one than was written, which only `recover` mends.
-  static func isDamage(_ error: SQLiteError) -> Bool { error.isCorrupt || QueueSeals.isDamagedRow(error) }
+  func isDamage(_ error: SQLiteError) -> Bool {
+    if error.isCorrupt || QueueSeals.isDamagedRow(error) { return true }
+    guard error.isRefusedStatement, let connection = opened?.connection else { return false }
+    // The statements are this program's own: where SQLite does not understand one, a table is described otherwise.
+    do throws(SQLiteError) { return try QueueSchema.damage(connection) != nil } catch { return error.isCorrupt }
+  }
 
   /// What a SQLite error means to an operator.
   func failure(_ error: SQLiteError) -> SyncFailure {
@@ -228,7 +241,7 @@ package actor SyncQueue {
       return SyncFailure(
         .local, "the disk that holds \(path) is full", hint: "Free space there; nassync goes on by itself, nothing is lost.")
     }
-    if Self.isDamage(error) {
+    if isDamage(error) {
       return SyncFailure(
         .local, "the queue file \(path) is damaged (\(error.message))",
         hint: "Stop nassync, then `nassync recover`: it keeps the file as a backup, and rebuilds the queue from the runs and the NAS.",

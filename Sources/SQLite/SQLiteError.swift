@@ -26,6 +26,8 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
   package var isConstraint: Bool { primary == SQLITE_CONSTRAINT }
   /// `RAISE(ABORT, …)` of a trigger; the message is the trigger's.
   package var isTrigger: Bool { code == SQLITE_CONSTRAINT | 7 << 8 }
+  /// The statement was not understood: no such column, a trigger that makes no sense.
+  package var isRefusedStatement: Bool { primary == SQLITE_ERROR }
   package var isInterrupted: Bool { primary == SQLITE_INTERRUPT }
 
   /// A damage that was found by looking, and not by SQLite.

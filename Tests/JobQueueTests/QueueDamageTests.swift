@@ -84,6 +84,27 @@ import Testing
     }
   }
 
+  /// A bit in the text that describes a table: SQLite believes it, and understands this program no more.
+  @Test(arguments: [
+    ("clock_sample", "boot TEXT", "bood TEXT"), ("component", "remote_digest BLOB", "remote_dhgest BLOB"),
+    ("job_is_whole", "BEFORE UPDATE", "BEFORE DELETE"), ("job", "next_attempt_at", "next_attempt_!t"), ("job_due", "job_due", "job_dud"),
+  ])
+  func aChangedDescriptionIsDamage(name: String, written: String, flipped: String) async throws {
+    try await closed { fixture in
+      let other = try fixture.foreign()
+      try other.execute("PRAGMA writable_schema = ON")
+      try other.execute("UPDATE sqlite_schema SET sql = replace(sql, '\(written)', '\(flipped)') WHERE name = '\(name)'")
+      try other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+      #expect(try await damage(fixture) != nil)
+      // A command that only looks says so, too, where it stumbles over it.
+      do throws(SyncFailure) {
+        let queue = try await SyncQueue.open(stateDirectory: fixture.state, clock: fixture.clock)
+        do throws(SyncFailure) { try await queue.checkForDamage() } catch { #expect(error.message.contains("damaged"), "\(error)") }
+        await queue.close()
+      } catch { #expect(error.message.contains("damaged"), "\(error)") }
+    }
+  }
+
   /// A file of this program is never empty: it gets its name when it has its tables.
   @Test func anEmptyFileIsDamage() async throws {
     try await closed { fixture in
@@ -101,6 +122,7 @@ import Testing
     try await closed { fixture in
       try await fixture.register(in: try await fixture.another())
       try FileManager.default.removeItem(atPath: fixture.file)
+      #expect(SyncQueue.isPresent(stateDirectory: fixture.state))
       #expect(try await damage(fixture)?.contains("its log") == true)
       let aside = try SyncQueue.setAside(stateDirectory: fixture.state, suffix: "damaged-x")
       #expect(FileManager.default.fileExists(atPath: aside + "-wal"))
@@ -129,8 +151,12 @@ import Testing
       await expectFailure(.local, saying: "no file") { _ = try await SyncQueue.open(stateDirectory: folder.path, clock: ManualClock()) }
       try FileManager.default.removeItem(atPath: folder.path + "/queue.db")
       try FileManager.default.createSymbolicLink(atPath: folder.path + "/queue.db", withDestinationPath: folder.path + "/away/queue.db")
+      #expect(SyncQueue.isPresent(stateDirectory: folder.path))
       await expectFailure(.local, saying: "leads nowhere") {
         _ = try await SyncQueue.open(stateDirectory: folder.path, clock: ManualClock())
+      }
+      await expectFailure(.local, saying: "leads nowhere") {
+        _ = try await SyncQueue.damage(stateDirectory: folder.path, clock: ManualClock())
       }
     }
   }
