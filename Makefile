@@ -1,6 +1,6 @@
 # What can be done with this tree. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build test property fuzz campaign campaign-short campaign-mutants lint bench docs demo install clean
+.PHONY: help build test property fuzz campaign campaign-short campaign-mutants soak lint bench docs demo install clean
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
@@ -44,6 +44,12 @@ campaign-short: release  ## the same, bounded to a few minutes
 
 campaign-mutants: dependencies  ## removes one safeguard after the other and shows that the campaign notices
 	scripts/campaign/mutants.py $(MUTANTS)
+
+# For `make soak`: how long, and words for scripts/campaign/soak.py, such as `--seed 7 --driver webdav`.
+MINUTES ?= 10
+SOAK ?=
+soak: release  ## one service, eight instruments, faults all the time; memory and descriptors stay flat: MINUTES=10
+	scripts/campaign/soak.py --minutes $(MINUTES) $(SOAK)
 
 lint:  ## formatting, the scripts' syntax, the house rules
 	@scripts/lint

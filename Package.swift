@@ -79,7 +79,7 @@ let package = Package(
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors", "Digests", "TestSupport"]),
     tests("DigestsTests", ["Digests", "SyncModel"]),
-    tests("JobQueueTests", ["JobQueue", "SQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
+    tests("JobQueueTests", ["JobQueue", "SQLite", "CSQLite", "SyncModel", "Executors", "Digests", "CLinux", "TestSupport"]),
     tests(
       "NASSyncTests",
       [

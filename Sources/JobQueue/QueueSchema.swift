@@ -1,6 +1,6 @@
 import SQLite
 
-/// The queue file's schema. A migration is never edited once shipped.
+/// The queue file's schema. A migration is never edited once shipped, not even its white space or remarks: SQLite keeps the text, and it is compared.
 enum QueueSchema {
   /// `NSQ1` in ASCII: `file(1)` and other programs can tell whose file this is.
   static let applicationID: Int32 = 0x4e53_5131

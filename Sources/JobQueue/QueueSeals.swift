@@ -13,6 +13,9 @@ enum QueueSeals {
   /// What the trigger says that keeps a damaged row from being changed.
   static let damagedRow = "a row is not what was written"
 
+  /// Whether the trigger spoke: SQLite has one code for all of them.
+  static func isDamagedRow(_ error: SQLiteError) -> Bool { error.isTrigger && error.message == damagedRow }
+
   /// Every connection that writes needs it.
   static func define(on connection: Connection) throws(SQLiteError) {
     try connection.defineDigest(function) { bytes in
@@ -38,6 +41,12 @@ enum QueueSeals {
   private static func seal(_ columns: [String], of row: String = "") -> String {
     "\(function)(\(columns.map { row + $0 }.joined(separator: ", ")))"
   }
+
+  /// A proven file's digests say the same three times over: what was read here, what the NAS said, and what was published. What is not proven
+  /// any more has lost `verified_at` before one of them changes.
+  private static let isTorn = """
+    kind = 0 AND verified_at IS NOT NULL AND (remote_digest IS NOT local_digest OR published_digest IS NOT local_digest)
+    """
 
   static let ofComponent = seal(sealedOfComponent)
   static let ofPass = seal(sealedOfPass)
@@ -70,7 +79,8 @@ enum QueueSeals {
       return "the row of job number \(job)"
     }
     let component = try connection.first(
-      "SELECT path FROM component WHERE job = ?1 AND seal IS NOT \(ofComponent) LIMIT 1", number, { displayText(of: $0.blob(0)) })
+      "SELECT path FROM component WHERE job = ?1 AND (seal IS NOT \(ofComponent) OR \(isTorn)) LIMIT 1", number,
+      { displayText(of: $0.blob(0)) })
     if let component { return "the row of “\(component)”, a component of job number \(job)" }
     let pass = try connection.first(
       "SELECT sequence FROM verification_pass WHERE job = ?1 AND seal IS NOT \(ofPass) LIMIT 1", number, { $0.integer(0) })
@@ -95,14 +105,50 @@ enum QueueSeals {
   }
 }
 
+extension QueueSchema {
+  /// The first table, index or trigger that is not described as this program describes it, in words. A bit that flips in such a description may
+  /// name a column that there is not, or switch off a trigger; SQLite believes it.
+  static func damage(_ connection: Connection) throws(SQLiteError) -> String? {
+    let fresh = try Connection(path: ":memory:")
+    try QueueSeals.define(on: fresh)
+    for migration in migrations.sorted(by: { $0.version < $1.version }) { try fresh.execute(migration.sql) }
+    let found = Set(try descriptions(connection))
+    return try descriptions(fresh).first { !found.contains($0) }.map { "the description of the \($0.type) \($0.name)" }
+  }
+
+  private struct Description: Hashable {
+    let type: String
+    let name: String
+    let table: String
+    let sql: String
+  }
+
+  private static func descriptions(_ connection: Connection) throws(SQLiteError) -> [Description] {
+    try connection.query("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY name", []) {
+      Description(type: $0.text(0), name: $0.text(1), table: $0.text(2), sql: $0.text(3))
+    }
+  }
+}
+
 extension SyncQueue {
   /// Compares every row of a job with its seal.
   /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
   package func requireWhole(_ job: JobRow) throws(SyncFailure) {
+    try read { (connection) throws(SQLiteError) in try Self.requireWhole(connection, jobs: [job.number]) }
+  }
+
+  /// Compares every row of all of a run's jobs with its seal: what the NAS is compared with must be what was written.
+  /// - Throws: `SyncFailure` of kind `local`, not retried, naming the row that is not what was written.
+  package func requireWhole(run: String) throws(SyncFailure) {
     try read { (connection) throws(SQLiteError) in
-      if let what = try QueueSeals.damage(connection, job: job.number) {
-        throw SQLiteError(code: 11, message: "\(what) is not what was written")
-      }
+      let jobs = try connection.query("SELECT number FROM job WHERE run_path = ?1", [.text(run)]) { $0.integer(0) }
+      try Self.requireWhole(connection, jobs: jobs)
+    }
+  }
+
+  static func requireWhole(_ connection: Connection, jobs: [Int64]) throws(SQLiteError) {
+    for number in jobs {
+      if let what = try QueueSeals.damage(connection, job: number) { throw .corrupt("\(what) is not what was written") }
     }
   }
 }

@@ -87,5 +87,5 @@ enum RowCoding {
     row.optionalBlob(column).flatMap { ContentDigest(bytes: $0) }
   }
 
-  private static func damaged(_ what: String) -> SQLiteError { SQLiteError(code: 11, message: what) }
+  private static func damaged(_ what: String) -> SQLiteError { .corrupt(what) }
 }

@@ -247,7 +247,7 @@ extension SyncQueue {
 
   private static func upload(_ row: Row) throws(SQLiteError) -> AssetUploadRow {
     guard let identity = ContentDigest(bytes: row.blob(1)), let state = AssetUploadRow.State(rawValue: row.text(6)) else {
-      throw SQLiteError(code: 11, message: "an asset's upload makes no sense")
+      throw .corrupt("an asset's upload makes no sense")
     }
     let failure = row.optionalText(9).map {
       SyncFailure(SyncFailure.Kind(rawValue: $0) ?? .protocol, row.text(10), hint: row.text(12), retry: row.integer(11) != 0)
@@ -271,7 +271,7 @@ extension SyncQueue {
           device: UInt64(bitPattern: row.integer(3)), inode: UInt64(bitPattern: row.integer(4)), size: row.size(5),
           modified: row.integer(6), changed: row.integer(7), mode: UInt32(truncatingIfNeeded: row.integer(8))))
       guard let state = AssetUploadComponentRow.State(rawValue: row.text(9)) else {
-        throw SQLiteError(code: 11, message: "an asset's component has the state `\(row.text(9))`")
+        throw .corrupt("an asset's component has the state `\(row.text(9))`")
       }
       component.state = state
       component.digest = row.optionalBlob(10).flatMap { ContentDigest(bytes: $0) }

@@ -21,7 +21,7 @@ extension SyncQueue {
       else { throw .failure(Self.stale(job, "its run moved on meanwhile")) }
       do throws(SQLiteError) {
         if let what = try QueueSeals.damage(connection, job: job.number) {
-          throw SQLiteError(code: 11, message: "\(what) is not what was written")
+          throw .corrupt("\(what) is not what was written")
         }
         try Self.note(connection, job: job.number, at: now, event: "cleanup_started", from: nil, to: nil, detail: detail)
       } catch { throw .sqlite(error) }

@@ -57,27 +57,42 @@ package struct FoundRun: Sendable {
 extension SyncQueue {
   /// What is wrong with a queue file, found without changing it; nil where it is whole or not there.
   ///
-  /// Everything is read: the structure, and every row that carries a seal.
+  /// Everything is read: the structure, and every row that carries a seal. What is wrong is looked at again: a read that failed once is no damage.
   /// - Throws: `SyncFailure` where the file is another program's or a newer version's, or the disk gives an error.
   package static func damage(stateDirectory: String, clock: any SyncClock) async throws(SyncFailure) -> String? {
     let path = stateDirectory + "/queue.db"
-    guard access(path, F_OK) == 0 else { return nil }
-    do throws(SyncFailure) {
-      let queue = try await open(stateDirectory: stateDirectory, clock: clock)
-      let found: Result<Void, SyncFailure>
-      do throws(SyncFailure) { found = .success(try await queue.checkEverything()) } catch { found = .failure(error) }
-      await queue.close()
-      try found.get()
-      return nil
-    } catch {
-      guard error.kind == .local, !error.retry, error.message.contains("is damaged") else { throw error }
-      return error.message
-    }
+    guard isPresent(stateDirectory: stateDirectory) else { return nil }
+    let queue = SyncQueue(path: path, clock: clock)
+    let found: Result<String?, SyncFailure>
+    do throws(SyncFailure) { found = .success(try await queue.findLastingDamage(stateDirectory)) } catch { found = .failure(error) }
+    await queue.close()
+    return try found.get()
   }
 
-  private func checkEverything() throws(SyncFailure) {
-    try checkForDamage()
-    for job in try latestJobs() { try requireWhole(job) }
+  private func findLastingDamage(_ stateDirectory: String) throws(SyncFailure) -> String? {
+    guard try findDamage(stateDirectory) != nil else { return nil }
+    opened = nil
+    return try findDamage(stateDirectory)
+  }
+
+  private func findDamage(_ stateDirectory: String) throws(SyncFailure) -> String? {
+    do throws(QueueError) {
+      try openOrMake(stateDirectory: stateDirectory, patience: 90)
+      guard let connection = opened?.connection else { return nil }
+      do throws(SQLiteError) {
+        try Self.requireWhole(connection)
+        try Self.requireWhole(connection, jobs: try connection.query("SELECT number FROM job", []) { $0.integer(0) })
+      } catch { throw .sqlite(error) }
+      return nil
+    } catch {
+      switch error {
+      case .sqlite(let inner):
+        let failure = failure(inner)
+        guard isDamage(inner) else { throw failure }
+        return failure.message
+      case .failure(let inner): throw inner
+      }
+    }
   }
 
   /// Moves a file that cannot be used out of the way, with its log; nothing of it is removed.

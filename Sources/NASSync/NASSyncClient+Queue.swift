@@ -171,7 +171,7 @@ extension NASSyncClient {
 
   /// The queue, where there is one already: a command that writes nothing must not make the file.
   func queueIfPresent() async throws(SyncFailure) -> SyncQueue? {
-    guard FileManager.default.fileExists(atPath: configuration.stateDirectory + "/queue.db") else { return nil }
+    guard SyncQueue.isPresent(stateDirectory: configuration.stateDirectory) else { return nil }
     return try await queue()
   }
 

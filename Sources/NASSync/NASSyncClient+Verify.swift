@@ -71,6 +71,8 @@ extension NASSyncClient {
 
   func subject(of location: RunLocation, queue: SyncQueue) async throws(SyncFailure) -> VerificationSubject {
     if let job = try await queue.latestVerifiedJob(ofRun: location.root) {
+      // A digest that changed in the queue would be told as a file that changed on the NAS.
+      try await queue.requireWhole(run: location.root)
       var files: [RelativePath: ContentDigest] = [:]
       var bytes: UInt64 = 0
       for row in try await queue.publishedComponents(ofRun: location.root) {

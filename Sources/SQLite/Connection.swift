@@ -27,8 +27,38 @@ package final class Connection {
   /// The one place that turns a result code into an error: the message is read before the next call overwrites it.
   func check(_ status: Int32, sql: String? = nil) throws(SQLiteError) {
     guard status != SQLITE_OK, status != SQLITE_ROW, status != SQLITE_DONE else { return }
-    throw SQLiteError(code: status, message: String(cString: sqlite3_errmsg(handle)), sql: sql)
+    let error = SQLiteError(code: status, message: String(cString: sqlite3_errmsg(handle)), sql: sql)
+    // SQLite calls a file malformed that the disk does not give (EIO): asked of the disk itself, it says so.
+    if error.isCorrupt, let trouble = readingTrouble() { throw trouble }
+    throw error
   }
+
+  /// Reads the file and its log from end to end; what the disk says against that. Through SQLite's own descriptors: closing another one of the same
+  /// file would take away the locks that this process has on it.
+  package func readingTrouble() -> SQLiteError? {
+    for which in [SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER] {
+      var file: UnsafeMutablePointer<sqlite3_file>?
+      guard sqlite3_file_control(handle, nil, which, &file) == SQLITE_OK, let file, let methods = file.pointee.pMethods else { continue }
+      var size: sqlite3_int64 = 0
+      var status = methods.pointee.xFileSize(file, &size)
+      let piece = 1 << 16
+      let buffer = UnsafeMutableRawPointer.allocate(byteCount: piece, alignment: 16)
+      defer { buffer.deallocate() }
+      var offset: sqlite3_int64 = 0
+      while status == SQLITE_OK, offset < size {
+        let count = min(sqlite3_int64(piece), size - offset)
+        status = methods.pointee.xRead(file, buffer, Int32(count), offset)
+        offset += count
+      }
+      let error = SQLiteError(code: status, message: "\(String(cString: sqlite3_errstr(status))) at byte \(offset)")
+      // What has become shorter meanwhile was read to its end.
+      if error.isDiskTrouble, status != Self.shortRead { return error }
+    }
+    return nil
+  }
+
+  /// `SQLITE_IOERR_SHORT_READ`, a macro that Swift does not import.
+  private static let shortRead: Int32 = SQLITE_IOERR | 2 << 8
 
   /// Runs statements that return nothing of interest and take no values.
   package func execute(_ sql: String) throws(SQLiteError) {

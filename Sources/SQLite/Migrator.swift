@@ -17,12 +17,15 @@ package enum Migrator {
     case foreign(applicationID: Int64)
     /// The file was written by a newer version of this program.
     case newer(found: Int64, known: Int64)
+    /// Something else has the file's name.
+    case notAFile(String)
     case sqlite(SQLiteError)
 
     package var description: String {
       switch self {
       case .foreign(let id): "the file belongs to another program (application id \(id))"
       case .newer(let found, let known): "the file has schema \(found), this program knows up to \(known)"
+      case .notAFile(let what): what
       case .sqlite(let error): error.description
       }
     }

@@ -62,6 +62,28 @@ import Testing
     }
   }
 
+  /// Digests carry no seal, because they come bit by bit; once a file is proven, three of them say the same.
+  @Test(arguments: ["local_digest", "remote_digest", "published_digest"])
+  func aChangedDigestOfAProvenFileIsNamed(_ column: String) async throws {
+    try await QueueFixture.with { fixture in
+      let job = try await verified(fixture)
+      let digest = String(repeating: "5a", count: 32)
+      let other = try fixture.foreign()
+      try other.execute(
+        """
+        UPDATE component SET state = 'verified', verified_at = 1, local_digest = x'\(digest)', remote_digest = x'\(digest)',
+          published_digest = x'\(digest)'
+        """)
+      try await fixture.queue.requireWhole(run: "/lab/run")
+      try other.execute("UPDATE component SET \(column) = x'5b\(digest.dropFirst(2))'")
+      await expectFailure(.local, saying: "component") { try await fixture.queue.requireWhole(run: "/lab/run") }
+      await expectFailure(.local, saying: "component") { try await fixture.queue.requireWhole(job) }
+      // What is to be proven again says nothing yet.
+      try other.execute("UPDATE component SET state = 'sent', verified_at = NULL, remote_digest = NULL")
+      try await fixture.queue.requireWhole(job)
+    }
+  }
+
   @Test func aDamagedJobIsNotChangedAndSoNotSealedAgain() async throws {
     try await QueueFixture.with { fixture in
       let job = try await verified(fixture)

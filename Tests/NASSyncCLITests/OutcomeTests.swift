@@ -1,5 +1,6 @@
 import Foundation
 import NASSync
+import SyncModel
 import Testing
 
 @testable import NASSyncCLI
@@ -100,6 +101,15 @@ struct OutcomeTests {
     #expect(Set(document.keys) == ["job_id", "state", "run_path", "blocking_findings", "job_state", "unchanged"])
     #expect(try JSONOutput.text([Date(timeIntervalSince1970: 1_792_314_862)]).contains(#""2026-10-18T09:14:22Z""#))
     #expect(try JSONOutput.text(["a/b"]).contains("a/b"))
+  }
+
+  @Test("names in JSON are the names, and nothing that a terminal would act on")
+  func namesInJSON() throws {
+    let name = "\u{1b}]0;x\u{7}\u{7f}\u{85}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\u{feff}\u{e0041}\n\"\\é日𝔘"
+    let text = try JSONOutput.text([name])
+    #expect(text.unicodeScalars.allSatisfy { $0 == "\n" || displayText(String($0)) == String($0) }, "\(displayText(text))")
+    #expect(text.contains(#"\u007f\u0085\u009b31m\u202e"#) && text.contains(#"\udb40\udc41"#) && text.contains("é日𝔘"))
+    #expect(try JSONDecoder().decode([String].self, from: Data(text.utf8)) == [name])
   }
 
   @Test("the end of an override")

@@ -36,7 +36,8 @@ class Settings:
 class Result:
     """How one run of the program ended."""
 
-    def __init__(self, arguments, code, out, err, seconds, killed):
+    def __init__(self, arguments, code, out, err, seconds, killed, raw=b""):
+        self.raw = raw
         self.arguments, self.code, self.out, self.err, self.seconds, self.killed = arguments, code, out, err, seconds, killed
 
     @property
@@ -97,7 +98,7 @@ class Workstation:
             if killer:
                 killer.cancel()
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        result = Result(arguments, code, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - started, killed)
+        result = Result(arguments, code, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - started, killed, out + err)
         self.log.append(f"[{' '.join(before)}] {result}")
         return result
 
@@ -107,6 +108,22 @@ class Workstation:
             [*before, self.program, *arguments], cwd=self.folder, env={**base, **(environment or {})}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+
+    def ended(self, process, arguments, after):
+        """How a service ends that is told to stop after some seconds; where it does not within twenty, it is killed, and hung."""
+        started = time.monotonic()
+        for patience, number in ((max(after, 0.01), signal.SIGTERM), (20, signal.SIGKILL), (10, None)):
+            try:
+                out, err = process.communicate(timeout=patience)
+                break
+            except subprocess.TimeoutExpired:
+                if number is not None:
+                    self.kill(process, number)
+        hung = process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        out, err = out.decode(errors="replace"), err.decode(errors="replace")
+        result = Result(arguments, None if hung else process.returncode, out, err, time.monotonic() - started, False)
+        self.log.append(str(result))
+        return result
 
     @staticmethod
     def kill(process, number=signal.SIGKILL):

@@ -1,15 +1,34 @@
 import Foundation
 import NASSync
+import SyncModel
 
 /// How values look with `--json`: keys in snake case and sorted, dates in ISO 8601 with `Z`.
 enum JSONOutput {
-  /// One document, without a newline at its end.
+  /// One document, without a newline at its end. A file's name in it is the name itself, in escapes where a terminal would act on it.
   static func text(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.dateEncodingStrategy = .iso8601
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(value), as: UTF8.self)
+    return escaped(String(decoding: try encoder.encode(value), as: UTF8.self))
+  }
+
+  /// The same text with everything escaped that a terminal or a page would act on. JSON itself wants that of control characters below U+0020 alone;
+  /// outside of its strings there is none but line ends.
+  static func escaped(_ text: String) -> String {
+    var result = ""
+    result.reserveCapacity(text.utf8.count)
+    for scalar in text.unicodeScalars {
+      if scalar == "\n" || (" "..."~").contains(scalar) || displayText(String(scalar)) == String(scalar) {
+        result.unicodeScalars.append(scalar)
+      } else {
+        for unit in String(scalar).utf16 {
+          let digits = String(unit, radix: 16)
+          result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        }
+      }
+    }
+    return result
   }
 }
 

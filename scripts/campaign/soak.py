@@ -1,0 +1,346 @@
+#!/usr/bin/env python3
+"""The soak: one service, eight instruments, runs arriving all the time, faults all the time; its memory and its open descriptors have to stay flat.
+
+    soak.py [--minutes N] [--seed N] [--driver D]… [--program FILE] [--keep FOLDER]
+
+Prints a line a minute and, at the end, medians of the first and of the last third. Exits 1 where either grew by more than stated below, or where the
+independent checker finds anything. Drivers: sftp-shell, sftp-only, webdav; by default the instruments are spread over one server of each.
+"""
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from campaign import REPOSITORY, roomy_folder
+from checker import digest, parse_manifest, tree
+from lab import METADATA, Settings
+from nas_side import CannotStart, Side
+
+_INSTRUMENTS = 8
+_SAMPLE_SECONDS = 3
+# Until each worker has had each destination, there is more to open; a soak that is long enough leaves that out.
+_WARM_UP_SECONDS = 60
+# What may be added between the first third and the last.
+_MEMORY_PART, _MEMORY_MORE, _DESCRIPTORS_MORE = 0.10, 8 << 20, 4
+_DRIVERS = ("sftp-shell", "sftp-only", "webdav")
+_SETTLED = ("verified", "cleanup_eligible", "cleaned")
+
+
+class Bench:
+    """The workstation, its service, and all that was ever put into a run."""
+
+    def __init__(self, base, program, sides, random_):
+        self.base, self.program, self.sides, self.random = base, program, sides, random_
+        self.lab, self.state = base / "lab", base / "state"
+        (base / "equipment").mkdir()
+        self.lab.mkdir()
+        self.places = {}
+        for number in range(_INSTRUMENTS):
+            side = sides[number % len(sides)]
+            self.places[f"SOAK_{number:02}"] = side.place(f"soak-{number}")
+        self.configure(4)
+        # {run path: (instrument, {name: digest})}
+        self.runs = {}
+        self.log = open(base / "serve.log", "wb")
+        self.service = None
+
+    def configure(self, workers):
+        """`workers` changes with each reading of the configuration, so that there is something to change."""
+        settings = Settings(
+            workers=workers, verify={"audit_interval": "20s"}, retry={"backoff": ["500ms"] * 30},
+            cleanup={"enabled": True, "min_verify_passes": 1, "min_age_hours": 0},
+        )  # fmt: skip
+        _replace(self.base / "nassync.yaml", settings.values)
+        for number, (name, place) in enumerate(self.places.items()):
+            profile = {
+                "id": name, "local_root": str(self.lab), "completeness": {"signal": "sentinel", "file": "done.flag"},
+                "transport": {**place.transport, "timeout": "15s"},
+            }  # fmt: skip
+            if number % 2:
+                profile["bandwidth"] = {"upload_mbps": 200}
+            _replace(self.base / "equipment" / f"{name}.yaml", profile)
+
+    def start(self):
+        self.service = subprocess.Popen([str(self.program), "serve"], cwd=self.base, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+
+    def arrive(self):
+        """A run of one of the instruments, written file by file, its sentinel last."""
+        name = self.random.choice(list(self.places))
+        path = self.lab / name / f"P{len(self.runs) % 7}" / "Runs" / f"Run_{len(self.runs):06}"
+        (path / METADATA).mkdir(parents=True)
+        record = {"schema_version": "1.8", "level": "run", "run_kind": "experimental", "sync_status": "pending", "validation_overrides": []}
+        (path / METADATA / "creation.json").write_text(json.dumps(record))
+        contents = {}
+        for number in range(self.random.randrange(2, 12)):
+            content = self.random.randbytes(self.random.choice((1, 900, 5000, 60_000, 400_000)))
+            file = path / self.random.choice(("", "raw", "tiles/deep")) / f"data {number}.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            contents[str(file.relative_to(path)).encode()] = digest(content)
+        (path / "done.flag").write_bytes(b"done")
+        contents[b"done.flag"] = digest(b"done")
+        self.runs[path] = (name, contents)
+
+    def look(self, path):
+        """Violations of the promise for a run: each file is here, or on the NAS as its manifest says; no half run is visible."""
+        name, contents = self.runs[path]
+        place, remote = self.places[name], str(path.relative_to(self.lab)).encode()
+        text, found, listed = place.get(remote + f"/{METADATA}/checksums.sha256".encode()), [], {}
+        if text is None and place.is_there(remote):
+            text = place.get(remote + f"/{METADATA}/checksums.sha256".encode())
+            if text is None:
+                return [f"HALF RUN: {path} is published without a manifest"]
+        if text is not None:
+            listed = parse_manifest(text)
+            for file in contents:
+                content = place.get(remote + b"/" + file)
+                if listed.get(file) != contents[file] or content is None or digest(content) != contents[file]:
+                    found.append(f"HALF RUN: {file!r} of {path} is not on the NAS as it was here")
+        here = tree(path) or {}
+        for file, wanted in contents.items():
+            content = here.get(file)
+            if not (isinstance(content, bytes) and digest(content) == wanted) and file not in listed:
+                found.append(f"LOST: {file!r} of {path}")
+        return found
+
+    def states(self):
+        """{run path: state}, by reading beside the service; empty while that is not possible."""
+        try:
+            connection = sqlite3.connect(f"file:{self.state}/queue.db?mode=ro", uri=True, timeout=5)
+        except sqlite3.Error:
+            return {}
+        try:
+            return dict(connection.execute("SELECT run_path, state FROM job"))
+        except sqlite3.Error:
+            return {}
+        finally:
+            connection.close()
+
+
+def _replace(path, value):
+    """Written as an editor does it: the service may read at any time."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value))
+    os.replace(new, path)
+
+
+class Faults(threading.Thread):
+    """Something goes wrong every few seconds, and is right again a moment later."""
+
+    def __init__(self, bench):
+        super().__init__(daemon=True)
+        self.bench, self.random = bench, random.Random(bench.random.random())
+        self.done, self.over = collections.Counter(), threading.Event()
+
+    def run(self):
+        kinds = [self._cut, self._cut, self._restart, self._hang_up, self._no_permission]
+        while not self.over.wait(self.random.uniform(2, 8)):
+            kind = self.random.choice(kinds)
+            try:
+                kind()
+            except (OSError, CannotStart) as problem:
+                print(f"  a fault could not be made: {kind.__name__[1:]}: {problem}", flush=True)
+
+    def _cut(self):
+        """Connections die: the server's processes for them are killed, itself it stays."""
+        side = self.random.choice(self.bench.sides)
+        for process in _children(side.server.process_id)[: self.random.choice((1, 1, 3, 100))]:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.done["connections cut"] += 1
+
+    def _restart(self):
+        """The server is away for some seconds."""
+        side = self.random.choice(self.bench.sides)
+        process = side.server.process_id
+        os.kill(process, signal.SIGSTOP)
+        children = _children(process)
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.over.wait(self.random.uniform(0.5, 6))
+        os.kill(process, signal.SIGCONT)
+        self.done["server away"] += 1
+
+    def _hang_up(self):
+        self.bench.configure(self.random.randrange(1, 5))
+        self.bench.service.send_signal(signal.SIGHUP)
+        self.done["SIGHUP"] += 1
+
+    def _no_permission(self):
+        """The NAS's root is not the service's for a moment: as far as root is concerned, it is gone."""
+        place = self.random.choice(list(self.bench.places.values()))
+        os.rename(place.root, place.root + b".away")
+        self.over.wait(self.random.uniform(0.3, 2))
+        if os.path.lexists(place.root):
+            raise OSError(f"the service made {place.root!r}, which was away")
+        os.rename(place.root + b".away", place.root)
+        self.done["share away"] += 1
+
+
+def _children(process):
+    try:
+        with open(f"/proc/{process}/task/{process}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def sample(process):
+    """(resident bytes, open descriptors) of a process. Raises OSError where it is gone."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return resident, len(os.listdir(f"/proc/{process}/fd"))
+
+
+def grew(first, last):
+    """What is too much of the medians of the first and the last third; [(resident, descriptors)] each."""
+    found = []
+    memory, descriptors = ([statistics.median(sample[which] for sample in third) for third in (first, last)] for which in (0, 1))
+    if memory[1] > memory[0] * (1 + _MEMORY_PART) + _MEMORY_MORE:
+        found.append(f"memory grew from {memory[0] / 2**20:.1f} to {memory[1] / 2**20:.1f} MiB")
+    if descriptors[1] > descriptors[0] + _DESCRIPTORS_MORE:
+        found.append(f"open descriptors grew from {descriptors[0]:.0f} to {descriptors[1]:.0f}")
+    return found, memory, descriptors
+
+
+def soak(bench, minutes):
+    """Returns (samples, violations, faults)."""
+    violations, samples, warm = [], [], False
+    for _ in range(_INSTRUMENTS):
+        bench.arrive()
+    bench.start()
+    faults = Faults(bench)
+    faults.start()
+    started = time.monotonic()
+    next_arrival = next_sample = next_minute = 0
+    while (now := time.monotonic() - started) < minutes * 60 and not violations:
+        if now >= next_arrival and sum(state not in _SETTLED for state in bench.states().values()) < 60:
+            bench.arrive()
+            next_arrival = now + bench.random.uniform(0.1, 1.2)
+        if now >= next_sample:
+            next_sample = now + _SAMPLE_SECONDS
+            if now > _WARM_UP_SECONDS and not warm and minutes >= 5:
+                samples, warm = [], True
+            try:
+                samples.append(sample(bench.service.pid))
+            except OSError:
+                violations.append(f"the service ended with {bench.service.poll()}")
+                break
+            path = bench.random.choice(list(bench.runs))
+            if bench.look(path):
+                # The share may just have been away, and a run be published and cleaned between two looks.
+                time.sleep(4)
+                violations += bench.look(path) and bench.look(path)
+        if now >= next_minute:
+            next_minute = now + 60
+            states = collections.Counter(bench.states().values())
+            resident, descriptors = samples[-1]
+            print(
+                f"  {now / 60:5.1f} min: {len(bench.runs)} runs, {dict(states)}, {resident / 2**20:.1f} MiB, {descriptors} descriptors, {dict(faults.done)}",
+                flush=True,
+            )  # fmt: skip
+        if bench.service.poll() is not None:
+            violations.append(f"the service ended with {bench.service.returncode}")
+        time.sleep(0.05)
+    faults.over.set()
+    faults.join(timeout=30)
+    violations += settle(bench)
+    return samples, violations, faults
+
+
+def settle(bench):
+    """Without faults everything comes to its end; then every run is looked at."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and bench.service.poll() is None:
+        states = bench.states()
+        if all(states.get(str(path)) in _SETTLED for path in bench.runs):
+            break
+        if "failed" in states.values():
+            # What does not pass by itself waits for a person, who is here.
+            subprocess.run([str(bench.program), "retry", "--all-failed"], cwd=bench.base, capture_output=True, check=False)
+        time.sleep(1)
+    states = bench.states()
+    found = [f"STRANDED: {path} is {states.get(str(path), 'unknown')}" for path in bench.runs if states.get(str(path)) not in _SETTLED]
+    bench.service.send_signal(signal.SIGTERM)
+    try:
+        if (code := bench.service.wait(timeout=30)) != 0:
+            found.append(f"the service ended with {code}")
+    except subprocess.TimeoutExpired:
+        bench.service.kill()
+        found.append("HUNG: the service does not end")
+    for path in bench.runs:
+        found += bench.look(path)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__.strip("\n"))
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
+    parser.add_argument("--driver", action="append", choices=_DRIVERS)
+    parser.add_argument("--program", type=pathlib.Path, default=REPOSITORY / ".build" / "release" / "nassync")
+    parser.add_argument("--keep", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "nassync-soak")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    base = pathlib.Path(tempfile.mkdtemp(prefix="nassync-soak-", dir=roomy_folder())).resolve()
+    print(f"soak: seed {options.seed}, {options.minutes:g} minutes, {options.program}", flush=True)
+    sides, bench = [], None
+    try:
+        for driver in options.driver or _DRIVERS:
+            sides.append(Side(driver, base / f"server-{driver}"))
+            sides[-1].start()
+        bench = Bench(base, options.program.resolve(), sides, random.Random(options.seed))
+        samples, violations, faults = soak(bench, options.minutes)
+    except CannotStart as problem:
+        print(f"soak: {problem}", file=sys.stderr)
+        return 1
+    finally:
+        if bench and bench.service and bench.service.poll() is None:
+            bench.service.kill()
+        for side in sides:
+            side.stop()
+        if bench:
+            bench.log.close()
+            options.keep.mkdir(parents=True, exist_ok=True)
+            shutil.copy(base / "serve.log", options.keep / "serve.log")
+        shutil.rmtree(base, ignore_errors=True)
+    return report(bench, samples, violations, faults)
+
+
+def report(bench, samples, violations, faults):
+    """Prints the table; returns the exit code."""
+    third = len(samples) // 3
+    growth = ["too few samples to say anything"]
+    if third >= 3:
+        growth, memory, descriptors = grew(samples[:third], samples[-third:])
+        print(f"\n{'':<22}{'first third':>12}{'last third':>12}{'allowed':>12}")
+        allowed = memory[0] * (1 + _MEMORY_PART) + _MEMORY_MORE
+        print(f"{'resident memory, MiB':<22}{memory[0] / 2**20:>12.1f}{memory[1] / 2**20:>12.1f}{allowed / 2**20:>12.1f}")
+        print(f"{'open descriptors':<22}{descriptors[0]:>12.0f}{descriptors[1]:>12.0f}{descriptors[0] + _DESCRIPTORS_MORE:>12.0f}")
+    print(f"\n{len(bench.runs)} runs, {len(samples)} samples, faults: {', '.join(f'{name} {count}' for name, count in sorted(faults.done.items()))}")
+    for text in (violations + growth)[:20]:
+        print(f"VIOLATION: {text}")
+    print(f"violations: {len(violations) + len(growth)}")
+    return 1 if violations or growth else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
