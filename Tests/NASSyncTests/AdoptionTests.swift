@@ -82,6 +82,35 @@ import Testing
     }
   }
 
+  /// Whoever may write beside the run on the NAS plants a link where the job stages: nothing is written to where it leads.
+  @Test(arguments: [".exlab-wizard", "sub", "a.dat", ""]) func aLinkInTheStagingFolderIsNeverWrittenThrough(name: String) async throws {
+    try await LabFixture.with { lab in
+      let run = try lab.makeRun(files: ["a.dat": noise(100), "sub/b.dat": noise(200), ".exlab-wizard/notes.txt": noise(30)])
+      let client = NASSyncClient(configuration: lab.configuration)
+      let job = try #require(try await client.enqueue(run).jobID)
+      let remote = lab.remote(run)
+      let staging = (remote as NSString).deletingLastPathComponent + "/.nassync-\(job)"
+      let outside = lab.folder + "/outside"
+      try lab.write([7], to: outside + "/theirs")
+      let link = name.isEmpty ? staging : staging + "/" + name
+      let parent = (link as NSString).deletingLastPathComponent
+      try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+      try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: name == "a.dat" ? outside + "/theirs" : outside)
+
+      let status = try await lab.settle(client, run)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: outside) == ["theirs"])
+      #expect(try lab.bytes(outside + "/theirs") == [7])
+      if name.isEmpty {
+        #expect(status.lastError?.kind == .remoteConflict, "\(status)")
+      } else {
+        #expect(status.state == .job(.verified), "\(status)")
+        #expect(try await lab.sameTree(run, remote))
+        #expect(try await lab.checksumsHold(in: remote))
+      }
+      await client.close()
+    }
+  }
+
   /// Somebody else puts a run there in the very moment in which ours is to be published.
   @Test(arguments: [true, false]) func aRunThatAppearsMeanwhileIsAdoptedOrAConflict(equal: Bool) async throws {
     try await LabFixture.with { lab in

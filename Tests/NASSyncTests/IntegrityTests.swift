@@ -102,6 +102,22 @@ import Testing
     }
   }
 
+  /// A NAS that gives more than such a file can have is not listened to for ever: memory is bounded, and the file is named.
+  @Test(arguments: ["checksums.sha256", "receipt.json", "creation.json"]) func aDocumentThatIsTooLongIsDamaged(name: String) async throws {
+    try await LabFixture.with { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      let run = try lab.makeRun()
+      try await lab.published(client, run)
+      let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: lab.remote(run) + "/.exlab-wizard/" + name))
+      try handle.truncate(atOffset: 80 << 20)
+      try handle.close()
+      let report = try await client.forceVerify(run)
+      #expect(report.mismatches.map(\.path) == [".exlab-wizard/" + name])
+      #expect(report.mismatches.first?.detail.contains("longer than") == true, "\(report.mismatches)")
+      await client.close()
+    }
+  }
+
   @Test func aRunThatWasNeverPublishedCannotBeChecked() async throws {
     try await LabFixture.with { lab in
       let client = NASSyncClient(configuration: lab.configuration)

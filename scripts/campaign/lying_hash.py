@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands for `sha256sum` and `openssl` on the NAS's search path: says the truth, unless `hash.json` beside it names a lie."""
+"""Stands for `sha256sum`, `shasum` and `openssl` on the NAS's search path: says the truth, unless `hash.json` beside it names a lie."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def lines(names, zero, openssl, lie):
 def main():
     program = os.path.basename(sys.argv[0])
     arguments = [os.fsencode(word) for word in sys.argv[1:]]
-    names = [word for word in arguments if not word.startswith(b"-") and word != b"dgst"]
+    names = [word for word in arguments if not word.startswith(b"-") and word not in (b"dgst", b"256")]
     settings = json.loads((FOLDER / "hash.json").read_text()) if (FOLDER / "hash.json").exists() else {}
     is_probe = any(b".nassync-probe-" in name for name in names)
     lie = settings.get("name") if not is_probe or settings.get("probes") else None

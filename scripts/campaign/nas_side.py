@@ -56,7 +56,7 @@ class _LyingNAS(_NASWithShell):
     def _write_configuration(self):
         self.lies = self.base / "lies"
         (self.lies / "bin").mkdir(parents=True, exist_ok=True)
-        for program in ("sha256sum", "openssl"):
+        for program in ("sha256sum", "shasum", "openssl"):
             shutil.copy(_HERE / "lying_hash.py", self.lies / "bin" / program)
         PrivateNAS._write_configuration(self)
         file = self.keys / "sshd_config"

@@ -23,7 +23,7 @@ _FOREVER = 1 << 60
 _LIMIT = 60
 _MEMORY = 150 * 1024
 _CODES = {
-    "drain": (0, 1, 3, 75), "verify": (0, 1, 4, 75), "cleanup": (0, 1, 3, 4, 75), "serve": (0,), "check": (0, 1, 75), "enqueue": (0, 1, 75), "restore": (0, 1, 4, 75),
+    "drain": (0, 1, 3, 75), "verify": (0, 1, 4, 75), "cleanup": (0, 1, 3, 4, 75), "serve": (0,), "check": (0, 1, 2, 75), "restore": (0, 1, 2, 4, 75),
 }  # fmt: skip
 _KINDS = {
     "network", "timeout", "auth", "host_key", "permission", "remote_full", "remote_conflict", "hash_mismatch", "blocked", "local_changed",
@@ -106,7 +106,7 @@ class _Lied:
             return
         lie = {
             "name": self.lie, "skip": self.random.choice((0, 0, 0, 1, 3, 10)), "times": self.random.choice((_FOREVER, _FOREVER, 1, 3)),
-            "probes": self.random.random() < 0.25,
+            "probes": self.random.random() < (0.15 if self.lie in sftp_lies.HASH_LIES else 0.25),
         }  # fmt: skip
         file = self.side.server.lies / ("bin/hash.json" if self.lie in sftp_lies.HASH_LIES else "lie.json")
         file.write_text(json.dumps(lie))

@@ -3,6 +3,7 @@
 `legal`: an honest server may do the same, so that the run has to arrive all the same.
 """
 
+import fcntl
 import os
 import random
 import struct
@@ -100,7 +101,8 @@ def _drops_last(server, request):
 
 @_lie("one byte too few", CLOSE)
 def _one_less(server, request):
-    if isinstance(server.handles.get(request.handle, (None,))[0], int) and os.path.exists(request.path):
+    content = server.handles.get(request.handle, (None,))[0]
+    if isinstance(content, int) and fcntl.fcntl(content, fcntl.F_GETFL) & os.O_ACCMODE and os.path.exists(request.path):
         os.truncate(request.path, max(0, os.stat(request.path).st_size - 1))
     return server.honest(request)
 
