@@ -129,7 +129,7 @@ struct CleanupInspector: Sendable {
     do throws(StepFailure) {
       let found = try await runner.compareWithNAS(subject, relative: job.relative)
       let layout = RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder)
-      let receipt = try await runner.readSmall(layout.final.appending(layout.receipt), limit: 1 << 26)
+      let receipt = try await runner.readSmall(layout.final.appending(layout.receipt), limit: RemoteDocument.receiptLimit)
       let documents = found.mismatches.filter { $0.problem == .damagedManifest || isDocument($0.path, layout) }
       let files = found.mismatches.filter { mismatch in !documents.contains(mismatch) }
       var answer = NASAnswer(

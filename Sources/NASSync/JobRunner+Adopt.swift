@@ -41,7 +41,8 @@ extension JobRunner {
     var wanted: [RelativePath: ComponentRow] = [:]
     for row in components { wanted[row.entry.path] = row }
     // Deepest first, so that a folder is empty of files of its own when its turn comes.
-    for (path, found) in staged.sorted(by: { $1.key < $0.key }) where path != layout.metadata {
+    // The folder for manifest and receipt may be no component. A link in its place would take what is written there somewhere else.
+    for (path, found) in staged.sorted(by: { $1.key < $0.key }) where path != layout.metadata || found.kind != .folder {
       let keep: Bool
       switch wanted[path]?.entry.kind {
       case .file?: keep = found.kind == .file && !changed.contains(path)
@@ -187,10 +188,11 @@ extension JobRunner {
 
   /// Two instruments, or two workstations, whose runs would lie in one folder: neither is merged into the other.
   private func refuseAnotherRun(_ job: JobRow, layout: RemoteLayout, tree: RemoteTree, record: [UInt8]?) async throws(StepFailure) {
+    let limit = RemoteDocument.limit(tree.entries.keys)
     let receipt =
-      tree.entries[layout.receipt]?.kind == .file ? try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26) : nil
+      tree.entries[layout.receipt]?.kind == .file ? try await readSmall(layout.final.appending(layout.receipt), limit: limit) : nil
     let there =
-      tree.entries[layout.record]?.kind == .file ? try await readSmall(layout.final.appending(layout.record), limit: 1 << 26) : nil
+      tree.entries[layout.record]?.kind == .file ? try await readSmall(layout.final.appending(layout.record), limit: limit) : nil
     guard
       let difference = RemoteIdentity.difference(receipt: receipt, remoteRecord: there, localRecord: record, equipment: job.equipmentID)
     else { return }

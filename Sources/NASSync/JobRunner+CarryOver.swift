@@ -15,7 +15,8 @@ extension JobRunner {
   ) async throws(StepFailure) -> [RunManifest.Entry] {
     let known = try await published(job)
     let there = final?.entries[layout.manifest]?.kind == .file
-    let text = there ? try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30) : nil
+    let limit = RemoteDocument.limit(final?.entries.map(\.key) ?? [], known?.files.map(\.key) ?? [])
+    let text = there ? try await readSmall(layout.final.appending(layout.manifest), limit: limit) : nil
     var entries: [RelativePath: ContentDigest] = [:]
     if let text, try await isTrusted(text, job, known: known, components: components, layout: layout) {
       for entry in try Self.parse(text, layout).entries { entries[entry.path] = entry.digest }
@@ -62,9 +63,8 @@ extension JobRunner {
     guard let found = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
     if found == published { return true }
     // An attempt of this very job may have got as far as its manifest and not learned of it.
-    if let receipt = try await readSmall(layout.final.appending(layout.receipt), limit: 1 << 26).flatMap(Receipt.decode),
-      receipt.jobID == job.id, receipt.manifestSHA256 == found
-    {
+    let receiptText = try await readSmall(layout.final.appending(layout.receipt), limit: RemoteDocument.receiptLimit)
+    if let receipt = receiptText.flatMap(Receipt.decode), receipt.jobID == job.id, receipt.manifestSHA256 == found {
       var wanted = known.files
       for row in components { if let digest = row.localDigest { wanted[row.entry.path] = digest } }
       let listed = Dictionary(try Self.parse(text, layout).entries.map { ($0.path, $0.digest) }) { $1 }

@@ -68,7 +68,7 @@ extension JobRunner {
       do { others.insert(try RelativePath(name)) } catch { continue }  // a name that is none names no component
     }
     if tree.entries[layout.manifest]?.kind == .file,
-      let text = try await readSmall(layout.final.appending(layout.manifest), limit: 1 << 30)
+      let text = try await readSmall(layout.final.appending(layout.manifest), limit: RemoteDocument.limit(tree.entries.keys))
     {
       let manifest: RunManifest
       do { manifest = try RunManifest(parsing: text) } catch {
@@ -135,7 +135,7 @@ extension JobRunner {
 
   /// The claim there, where it is this job's: one of the same run on the same workstation is, even of a queue that was lost.
   private func standingClaim(_ job: JobRow, layout: RemoteLayout) async throws(StepFailure) -> RunClaim? {
-    guard let bytes = try await readSmall(layout.claim, limit: 1 << 28) else { return nil }
+    guard let bytes = try await readSmall(layout.claim, limit: RemoteDocument.receiptLimit) else { return nil }
     guard let claim = RunClaim.decode(bytes) else {
       throw StepFailure(
         SyncFailure(

@@ -197,7 +197,7 @@ extension JobRunner {
     } catch { throw StepFailure(error) }
     let expected = subject.expected
     let known = Set(expected.map(\.path))
-    let receipt = try await document(layout.receipt, layout: layout, tree: tree, limit: 1 << 26)
+    let receipt = try await document(layout.receipt, layout: layout, tree: tree, subject).content
     // What the receipt of this very publication names as foreign was there before us.
     let trusted = receipt.flatMap { SHA256Hasher.digest(of: $0) } == subject.job?.receiptDigest || subject.job == nil
     let foreign = Set(trusted ? receipt.flatMap(Receipt.decode)?.foreign ?? [] : [])
@@ -232,38 +232,47 @@ extension JobRunner {
     _ subject: NASSyncClient.VerificationSubject, layout: RemoteLayout, tree: RemoteTree?
   ) async throws(StepFailure) -> [IntegrityReport.Mismatch] {
     var mismatches: [IntegrityReport.Mismatch] = []
-    func compare(_ path: RelativePath, _ content: [UInt8]?, with digest: ContentDigest?) {
-      guard let content else {
-        mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .nas, problem: .missing, detail: "missing on the NAS"))
-        return
-      }
-      guard let digest, SHA256Hasher.digest(of: content) != digest else { return }
-      mismatches.append(
-        IntegrityReport.Mismatch(
-          path: path.description, place: .nas, problem: .damagedManifest, detail: "the NAS's copy is not the one that was published"))
+    func damaged(_ path: RelativePath, _ detail: String) {
+      mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .nas, problem: .damagedManifest, detail: detail))
     }
-    let manifest = try await document(layout.manifest, layout: layout, tree: tree, limit: 1 << 30)
+    func compare(_ path: RelativePath, _ document: RemoteDocument, with digest: ContentDigest?) {
+      switch document {
+      case .missing:
+        mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .nas, problem: .missing, detail: "missing on the NAS"))
+      case .tooLong: damaged(path, "the NAS's copy is longer than it can be")
+      case .whole(let content):
+        guard let digest, SHA256Hasher.digest(of: content) != digest else { return }
+        damaged(path, "the NAS's copy is not the one that was published")
+      }
+    }
+    let manifest = try await document(layout.manifest, layout: layout, tree: tree, subject)
     compare(layout.manifest, manifest, with: subject.job?.manifestDigest)
-    if subject.job == nil, let manifest {
+    if subject.job == nil, let text = manifest.content {
       let same: Bool
-      do { same = Dictionary(try RunManifest(parsing: manifest).entries.map { ($0.path, $0.digest) }) { $1 } == subject.files } catch {
+      do { same = Dictionary(try RunManifest(parsing: text).entries.map { ($0.path, $0.digest) }) { $1 } == subject.files } catch {
         same = false
       }
       if !same { compare(layout.manifest, manifest, with: ContentDigest(bytes: [UInt8](repeating: 0, count: 32))) }
     }
-    let receipt = try await document(layout.receipt, layout: layout, tree: tree, limit: 1 << 26)
+    let receipt = try await document(layout.receipt, layout: layout, tree: tree, subject)
     compare(layout.receipt, receipt, with: subject.job?.receiptDigest)
-    if let receipt, let record = Receipt.decode(receipt)?.recordSHA256 {
-      compare(layout.record, try await document(layout.record, layout: layout, tree: tree, limit: 1 << 26), with: record)
+    if let text = receipt.content, let record = Receipt.decode(text)?.recordSHA256 {
+      compare(layout.record, try await document(layout.record, layout: layout, tree: tree, subject), with: record)
     }
     return mismatches
   }
 
-  /// What this program wrote beside a run; nil where no file of that name is there.
+  /// What this program wrote beside a run.
   private func document(
-    _ path: RelativePath, layout: RemoteLayout, tree: RemoteTree?, limit: Int
-  ) async throws(StepFailure) -> [UInt8]? {
-    guard tree?.entries[path]?.kind == .file else { return nil }
-    return try await readSmall(layout.final.appending(path), limit: limit)
+    _ path: RelativePath, layout: RemoteLayout, tree: RemoteTree?, _ subject: NASSyncClient.VerificationSubject
+  ) async throws(StepFailure) -> RemoteDocument {
+    guard let tree, tree.entries[path]?.kind == .file else { return .missing }
+    // A manifest names what is missing there, too.
+    let limit = RemoteDocument.limit(tree.entries.keys, subject.files.keys)
+    do {
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await RemoteDocument.read(layout.final.appending(path), limit: limit, session: session)
+      }
+    } catch { throw StepFailure(error) }
   }
 }

@@ -51,17 +51,18 @@ struct RestoreSource: Sendable {
         .misconfigured, "there is no run at \(layout.final) on the NAS",
         hint: "Check the path, and whether the run was ever sent: `nassync status` shows where a run lies.")
     }
-    func document(_ path: RelativePath, limit: Int) async throws(TransportError) -> [UInt8]? {
+    let limit = RemoteDocument.limit(tree.entries.keys)
+    func document(_ path: RelativePath) async throws(TransportError) -> [UInt8]? {
       guard tree.entries[path]?.kind == .file else { return nil }
       return try await RunPublisher.readSmall(layout.final.appending(path), limit: limit, session: session)
     }
-    guard let text = try await document(layout.manifest, limit: 1 << 30) else {
+    guard let text = try await document(layout.manifest) else {
       throw failure(
         .remoteCorrupted, "\(layout.final) on the NAS has no manifest (\(layout.manifest))",
         hint: "Without it nothing there can be proven. Bring the file back from the NAS's snapshots, or copy the run by hand.")
     }
     guard let digest = SHA256Hasher.digest(of: text) else { throw .failure(JobRunner.noSHA256, sessionLost: false) }
-    let receipt = try await document(layout.receipt, limit: 1 << 26)
+    let receipt = try await document(layout.receipt)
     let decoded = receipt.flatMap(Receipt.decode)
     let anchor = try anchor(of: digest, receipt: decoded, known: known, layout: layout)
     let manifest: RunManifest
@@ -81,7 +82,7 @@ struct RestoreSource: Sendable {
         sorter.add(layout.receipt, .differs, "it is not the receipt that was published")
       }
     }
-    if let record = try await document(layout.record, limit: 1 << 26) {
+    if let record = try await document(layout.record) {
       if decoded == nil || SHA256Hasher.digest(of: record) == decoded?.recordSHA256 {
         documents.append((layout.record, record))
       } else {

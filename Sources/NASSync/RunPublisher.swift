@@ -319,11 +319,16 @@ struct RunPublisher: Sendable {
 
   /// Whether a document there is the one that was published, or the very one that is about to be.
   private func isOurs(_ path: RelativePath, _ content: [UInt8], known: ContentDigest?) async throws(TransportError) -> Bool {
-    let found = try await pool.withSession(width: 1) { (session) throws(TransportError) in
-      try await Self.readSmall(layout.final.appending(path), limit: 1 << 30, session: session)
+    // An earlier one was not much longer: a manifest is only ever extended.
+    let limit = RemoteDocument.limit([RelativePath]()) + 2 * content.count
+    let document = try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      try await RemoteDocument.read(layout.final.appending(path), limit: limit, session: session)
     }
-    guard let found else { return true }
-    return found == content || (known != nil && SHA256Hasher.digest(of: found) == known)
+    switch document {
+    case .missing: return true
+    case .tooLong: return false
+    case .whole(let found): return found == content || (known != nil && SHA256Hasher.digest(of: found) == known)
+    }
   }
 
   /// Moves what is wrong out of the way by a rename that replaces nothing. What is gone by itself meanwhile is fine.
@@ -372,27 +377,14 @@ struct RunPublisher: Sendable {
 
   /// A whole file of at most `limit` bytes; nil where it is not there.
   static func readSmall(_ path: RemotePath, limit: Int, session: any TransportSession) async throws(TransportError) -> [UInt8]? {
-    let collector = Collector(limit: limit)
-    do throws(TransportError) {
-      try await session.download(path, from: 0) { (chunk) async throws(SyncFailure) in try await collector.add(chunk, path: path) }
-    } catch {
-      if case .notFound = error { return nil }
-      throw error
-    }
-    return await collector.bytes
-  }
-
-  private actor Collector {
-    private(set) var bytes: [UInt8] = []
-    private let limit: Int
-    init(limit: Int) { self.limit = limit }
-    func add(_ chunk: [UInt8], path: RemotePath) throws(SyncFailure) {
-      guard bytes.count + chunk.count <= limit else {
-        throw SyncFailure(
+    switch try await RemoteDocument.read(path, limit: limit, session: session) {
+    case .missing: return nil
+    case .whole(let content): return content
+    case .tooLong:
+      throw .failure(
+        SyncFailure(
           .protocol, "\(path) on the NAS is larger than the \(limit) bytes it may have",
-          hint: "Look at the file on the NAS; it is not what this program wrote.")
-      }
-      bytes += chunk
+          hint: "Look at the file on the NAS; it is not what this program wrote."), sessionLost: false)
     }
   }
 }

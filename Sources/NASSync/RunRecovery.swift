@@ -41,7 +41,7 @@ struct RunRecovery {
     let runner = JobRunner(environment: environment, route: route)
     let layout = layout
     do throws(StepFailure) {
-      guard let receiptText = try await runner.readSmall(layout.final.appending(layout.receipt), limit: 1 << 26),
+      guard let receiptText = try await runner.readSmall(layout.final.appending(layout.receipt), limit: RemoteDocument.receiptLimit),
         let receipt = Receipt.decode(receiptText)
       else {
         let status = try await ownStatus()

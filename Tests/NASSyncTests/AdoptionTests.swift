@@ -87,7 +87,7 @@ import Testing
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(100), "sub/b.dat": noise(200), ".exlab-wizard/notes.txt": noise(30)])
       let client = NASSyncClient(configuration: lab.configuration)
-      let job = try #require(try await client.enqueue(run).jobID)
+      let job = try await client.enqueue(run).jobID
       let remote = lab.remote(run)
       let staging = (remote as NSString).deletingLastPathComponent + "/.nassync-\(job)"
       let outside = lab.folder + "/outside"

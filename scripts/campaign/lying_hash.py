@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Stands for `sha256sum`, `shasum` and `openssl` on the NAS's search path: says the truth, unless `hash.json` beside it names a lie."""
+"""Stands for `sha256sum`, `shasum` and `openssl` on the NAS's search path, where `hash.json` names a lie to tell.
+
+    lying_hash.py FOLDER PROGRAM ARGUMENT…
+"""
 
 import hashlib
 import json
@@ -8,8 +11,6 @@ import pathlib
 import select
 import sys
 import time
-
-FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 def lines(names, zero, openssl, lie):
@@ -42,15 +43,12 @@ def lines(names, zero, openssl, lie):
 
 
 def main():
-    program = os.path.basename(sys.argv[0])
-    arguments = [os.fsencode(word) for word in sys.argv[1:]]
+    folder, program = pathlib.Path(sys.argv[1]), sys.argv[2]
+    arguments = [os.fsencode(word) for word in sys.argv[3:]]
     names = [word for word in arguments if not word.startswith(b"-") and word not in (b"dgst", b"256")]
-    settings = json.loads((FOLDER / "hash.json").read_text()) if (FOLDER / "hash.json").exists() else {}
-    is_probe = any(b".nassync-probe-" in name for name in names)
-    lie = settings.get("name") if not is_probe or settings.get("probes") else None
-    if lie:
-        with open(FOLDER.parent / "told", "a") as file:
-            file.write(f"{time.time():.3f} {program} {lie}\n")
+    lie = json.loads((folder / "bin" / "hash.json").read_text())["name"]
+    with open(folder / "told", "a") as file:
+        file.write(f"{time.time():.3f} {program} {lie}\n")
     if lie == "hangs":
         poller = select.poll()
         poller.register(1, 0)
