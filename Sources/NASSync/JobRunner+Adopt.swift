@@ -131,7 +131,8 @@ extension JobRunner {
       default: conflict(index, local: nil, "a \(found.kind.rawValue) there")
       }
     }
-    let digests = try await remoteDigests(toCompare.map(\.remote))
+    let sizes = Dictionary(toCompare.map { ($0.remote, rows[$0.index].entry.fingerprint.size) }) { $1 }
+    let digests = try await remoteDigests(toCompare.map(\.remote), sizes: sizes)
     for (index, remote) in toCompare {
       let entry = rows[index].entry
       let local: ContentDigest
@@ -210,9 +211,11 @@ extension JobRunner {
   }
 
   /// Digests of files on the NAS, the way the configuration asks for.
-  func remoteDigests(_ paths: [RemotePath]) async throws(StepFailure) -> [RemotePath: RemoteVerifier.RemoteDigest] {
+  func remoteDigests(
+    _ paths: [RemotePath], sizes: [RemotePath: UInt64] = [:]
+  ) async throws(StepFailure) -> [RemotePath: RemoteVerifier.RemoteDigest] {
     guard !paths.isEmpty else { return [:] }
-    return try await withVerifier { (verifier) throws(TransportError) in try await verifier.remoteDigests(paths) }
+    return try await withVerifier { (verifier) throws(TransportError) in try await verifier.remoteDigests(paths, sizes: sizes) }
   }
 
   /// Runs a body with a verifier over a session and, where there is one, the far side's hasher.

@@ -225,6 +225,12 @@ private final class RenewedHasher: RemoteHasher {
     try await renewing { (hasher) throws(TransportError) in try await hasher.digests(of: paths, progress: progress) }
   }
 
+  func digests(
+    of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    try await renewing { (hasher) throws(TransportError) in try await hasher.digests(of: paths, bytes: bytes, progress: progress) }
+  }
+
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
     try await renewing { (hasher) throws(TransportError) in try await hasher.syncFileSystem(of: path) }
   }

@@ -255,6 +255,12 @@ public protocol RemoteHasher: AnyObject, Sendable {
     of paths: [RemotePath], progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest]
 
+  /// `digests(of:progress:)` of files that have so many bytes together, so that a far side which hashes them in one go, without a sign of life
+  /// until it is done, is waited for as long as that may take and no longer.
+  func digests(
+    of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest]
+
   /// Makes the far side write everything below a place to its disks, once for many small files.
   /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool
@@ -264,6 +270,13 @@ public protocol RemoteHasher: AnyObject, Sendable {
 
   nonisolated func interrupt()
   func close() async
+}
+
+extension RemoteHasher {
+  /// For hashers that do not keep still for long.
+  public func digests(
+    of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] { try await digests(of: paths, progress: progress) }
 }
 
 /// A kind of destination with its settings: makes sessions.

@@ -97,6 +97,25 @@ package actor RemoteShell: RemoteHasher {
   package func digests(
     of paths: [RemotePath], progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    try await digests(of: paths, silence: hashingSilence, progress: progress)
+  }
+
+  /// The same, waiting for as long as a slow NAS takes to read and hash so many bytes.
+  package func digests(
+    of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    let seconds = Int64(clamping: min(bytes, Self.mostBytes) / Self.slowestRate)
+    return try await digests(of: paths, silence: settings.progressTimeout * 2 + .seconds(seconds), progress: progress)
+  }
+
+  /// Bytes a second that the slowest NAS reads and hashes while it does other things, too.
+  private static let slowestRate: UInt64 = 2_000_000
+  /// 64 TiB: more is a size that nobody has.
+  private static let mostBytes: UInt64 = 1 << 46
+
+  private func digests(
+    of paths: [RemotePath], silence: Duration, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
     var plain: [RemotePath] = []
     var odd: [RemotePath] = []
     var seen: Set<RemotePath> = []
@@ -112,7 +131,7 @@ package actor RemoteShell: RemoteHasher {
       let before = result.count
       let names = { [shellRoot] (index: Int) in RemoteShell.join(shellRoot, group[index]) }
       let digests = try await interruptibly { (shell) throws(TransportError) in
-        try shell.hash(group.count, with: program, names) { progress(before + $0) }
+        try shell.hash(group.count, with: program, silence: silence, names) { progress(before + $0) }
       }
       for (path, digest) in zip(group, digests) { if let digest { result[path] = digest } }
     }
@@ -125,7 +144,8 @@ package actor RemoteShell: RemoteHasher {
     guard hasSync else { return false }
     let name = try shellPath(of: path)
     return try await interruptibly { (shell) throws(TransportError) in
-      let answer = try shell.ask(RemoteCommand(script: "xargs -0 sync -f"), input: name + [0], silence: shell.hashingSilence)
+      // Whatever the NAS has in memory goes to its disks: longer than any other command.
+      let answer = try shell.ask(RemoteCommand(script: "xargs -0 sync -f"), input: name + [0], silence: shell.settings.progressTimeout * 10)
       return answer?.status == 0
     }
   }
@@ -156,10 +176,10 @@ package actor RemoteShell: RemoteHasher {
   }
 
   private func hash(
-    _ count: Int, with program: HashProgram, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void
+    _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void
   ) throws(TransportError) -> [ContentDigest?] {
     do throws(RemoteCommand.Refusal) {
-      return try tryHashing(count, with: program, silence: hashingSilence, name, progress: progress).digests
+      return try tryHashing(count, with: program, silence: silence, name, progress: progress).digests
     } catch {
       drop()
       switch error {
@@ -167,7 +187,7 @@ package actor RemoteShell: RemoteHasher {
       case .denied: throw incomprehensible("it runs no commands any more")
       case .silent:
         throw .lostConnection(
-          .timeout, "\(displayText(settings.host)) has not hashed a file in \(hashingSilence)", hint: "Look whether the NAS is overloaded.")
+          .timeout, "\(displayText(settings.host)) has not hashed a file in \(silence)", hint: "Look whether the NAS is overloaded.")
       }
     }
   }

@@ -124,7 +124,10 @@ package struct RemoteVerifier: Sendable {
     if method != .readback {
       if let hasher {
         let asked = hasher.evidence == .store ? paths.filter(storeKnows.contains) : paths
-        let digests = asked.isEmpty ? [:] : try await hasher.digests(of: asked, progress: progress)
+        let bytes = sizes.isEmpty ? nil : asked.reduce(UInt64(0)) { $0.addingReportingOverflow(sizes[$1] ?? 0).partialValue }
+        var digests: [RemotePath: ContentDigest] = [:]
+        if !asked.isEmpty, let bytes { digests = try await hasher.digests(of: asked, bytes: bytes, progress: progress) }
+        if !asked.isEmpty, bytes == nil { digests = try await hasher.digests(of: asked, progress: progress) }
         for (path, digest) in digests { result[path] = .digest(digest, hasher.evidence) }
         // What the far side did not hash is read back, so that a name its shell tools cannot carry is still proven and a missing file
         // is told from an unreadable one.

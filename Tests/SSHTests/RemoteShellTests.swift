@@ -239,6 +239,27 @@ import Transport
     }
   }
 
+  /// A program that never ends, on a NAS that answers otherwise: it is waited for as long as the bytes may take, and not for ever.
+  @Test func hashingThatNeverEndsIsGivenUp() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.progressTimeout = .seconds(1)
+      let (shell, _) = try await shell(server, settings: settings)
+      let pipe = try makeHangingFile(server)
+      let start = ContinuousClock.now
+      let watchman = Task {
+        try await Task.sleep(for: .seconds(30))
+        shell.interrupt()
+      }
+      do throws(TransportError) {
+        _ = try await shell.digests(of: [pipe], bytes: 2_000_000) { _ in }
+        Issue.record("a pipe that nobody writes to was hashed")
+      } catch { #expect(error.failure.kind == .timeout, "\(error)") }
+      watchman.cancel()
+      #expect(ContinuousClock.now - start >= .seconds(3))
+    }
+  }
+
   @Test func deadPeerIsNoticedByKeepalives() async throws {
     try await LoopbackSSHD.with { server in
       var settings = server.settings
