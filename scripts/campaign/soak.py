@@ -66,7 +66,8 @@ class Bench:
         for number, (name, place) in enumerate(self.places.items()):
             profile = {
                 "id": name, "local_root": str(self.lab), "completeness": {"signal": "sentinel", "file": "done.flag"},
-                "transport": {**place.transport, "timeout": "15s"},
+                # One connection each: a pool that may grow takes longer than a soak to reach its size.
+                "transport": {**place.transport, "timeout": "15s", "connections": 1},
             }  # fmt: skip
             if number % 2:
                 profile["bandwidth"] = {"upload_mbps": 200}
