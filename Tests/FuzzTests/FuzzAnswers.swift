@@ -10,7 +10,7 @@ extension FuzzTarget {
   /// However the bytes are cut, the answer is the same; no digest is believed that does not stand there.
   static func hashAnswer(_ bytes: [UInt8]) {
     let names = [Array("/a".utf8), Array("/b\nc".utf8), Array("/ü".utf8)]
-    for program in HashProgram.allCases {
+    for (number, program) in HashProgram.allCases.enumerated() {
       func read(_ step: Int) -> [ContentDigest?]? {
         var answer = HashAnswer(program: program, count: names.count) { names[$0] }
         var rest = bytes[...]
@@ -24,14 +24,14 @@ extension FuzzTarget {
         } catch { return nil }
       }
       let whole = read(max(1, bytes.count))
-      require(whole == read(7), "an answer that depends on how it is cut")
+      // One of them is cut, too, and its length says which: all of them would take most of the time.
+      if bytes.count % HashProgram.allCases.count == number {
+        require(whole == read(5 + bytes.count % 23), "an answer that depends on how it is cut")
+      }
       for case (let index, let digest?) in (whole ?? []).enumerated() {
-        let hex = Array(digest.hex.utf8)
-        let stands = bytes.indices.contains { start in
-          bytes[start...].prefix(64).map { (0x41...0x46).contains($0) ? $0 + 32 : $0 } == hex
-            && bytes[start...].dropFirst(64).starts(with: program.separator + names[index] + [program.terminator])
-        }
-        require(stands, "a digest that the server did not send")
+        let record = Array(digest.hex.utf8) + program.separator + names[index] + [program.terminator]
+        let isThere = bytes.map { (0x41...0x46).contains($0) ? $0 + 32 : $0 }.firstRange(of: record) != nil
+        require(isThere, "a digest that the server did not send")
       }
     }
     if let framed = RemoteShell.unframe(bytes) { require(framed.lines.allSatisfy { !$0.contains(0x0a) }, "a line of two") }
