@@ -10,7 +10,9 @@ extension FuzzTarget {
   /// However the bytes are cut, the answer is the same; no digest is believed that does not stand there.
   static func hashAnswer(_ bytes: [UInt8]) {
     let names = [Array("/a".utf8), Array("/b\nc".utf8), Array("/ü".utf8)]
-    for (number, program) in HashProgram.allCases.enumerated() {
+    // An answer that does not begin is the same to all of them.
+    let begins = bytes.firstRange(of: RemoteCommand.begin) != nil
+    for (number, program) in HashProgram.allCases.enumerated() where begins || bytes.count % HashProgram.allCases.count == number {
       func read(_ step: Int) -> [ContentDigest?]? {
         var answer = HashAnswer(program: program, count: names.count) { names[$0] }
         var rest = bytes[...]
