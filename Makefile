@@ -1,6 +1,6 @@
 # What can be done with this tree. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build test property fuzz campaign campaign-short campaign-mutants soak lint bench docs demo install clean
+.PHONY: help build test property fuzz sanitize campaign campaign-short campaign-mutants soak lint bench docs demo install clean
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
@@ -33,6 +33,11 @@ INPUTS ?= 10000000
 FUZZ ?=
 fuzz: dependencies  ## every parser against libFuzzer: INPUTS=10000000 FUZZ="manifest sftp"
 	RUNS=$(INPUTS) scripts/fuzz $(FUZZ)
+
+# Which sanitizer, and which test targets: SANITIZE="thread HTTPTests".
+SANITIZE ?=
+sanitize: dependencies  ## the tests under the thread and the address sanitizer: SANITIZE="thread HTTPTests"
+	scripts/sanitize $(SANITIZE)
 
 # For `make campaign`: words for scripts/campaign/campaign.py, such as `kill --driver s3 --seed 7`.
 CAMPAIGN ?=

@@ -9,8 +9,14 @@ let strict: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
+/// The parsers' inputs are replayed by a test; `make fuzz` builds the same code for libFuzzer, which brings a `main` of its own.
+let fuzzing = Context.environment["NASSYNC_FUZZ"] != nil
+
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: strict)
+  // Swift 6.3's optimizer gives up on this room with "circular reference" where the rooms below are built for testing. Of it only the
+  // receipt and the claim are fuzzed, which Foundation decodes.
+  let settings = fuzzing && name == "NASSync" ? strict + [.unsafeFlags(["-Onone"])] : strict
+  return .target(name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -25,8 +31,6 @@ let parsers: [Target.Dependency] = [
   "SyncModel", "Digests", "Configuration", "Intake", "Gate", "Cleanup", "TransportSFTP", "TransportHTTP", "NASSync",
 ]
 
-/// The parsers' inputs are replayed by a test; `make fuzz` builds the same code for libFuzzer, which brings a `main` of its own.
-let fuzzing = Context.environment["NASSYNC_FUZZ"] != nil
 let fuzz: Target =
   fuzzing
   ? .executableTarget(

@@ -199,7 +199,9 @@ final class HTTPExchange {
 
   // MARK: Coming in
 
-  fileprivate func header(_ line: UnsafeRawBufferPointer) -> Bool {
+  /// One line of an answer's head, with its end.
+  /// - Returns: Whether the transfer goes on.
+  func header(_ line: UnsafeRawBufferPointer) -> Bool {
     headerBytes += line.count
     guard headerBytes <= Self.headerLimit else {
       violation = "more than \(Self.headerLimit / 1024) KiB of header lines"
@@ -236,7 +238,7 @@ final class HTTPExchange {
   private var streams: Bool { kind == .download && request.streamed.contains(status) }
 
   /// - Returns: The bytes taken, `CURL_WRITEFUNC_PAUSE`, or 0 to give up.
-  fileprivate func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
+  func receive(_ bytes: UnsafeRawBufferPointer) -> Int {
     if streams {
       if inboxBytes >= Self.window {
         writePaused = true

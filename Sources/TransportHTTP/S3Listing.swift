@@ -204,10 +204,13 @@ extension S3Session {
       return (answer, nil)
     }
     let root = try document(answer, "ListBucketResult", "list", path.description)
-    return (answer, try read(root, prefix, path))
+    return (answer, try Self.read(root, prefix, path, failures))
   }
 
-  private func read(_ root: S3Document.Element, _ prefix: [UInt8], _ path: RemotePath) throws(TransportError) -> S3Page {
+  /// What a page of a listing says: keys below the prefix that was asked for, and where the next page begins.
+  static func read(
+    _ root: S3Document.Element, _ prefix: [UInt8], _ path: RemotePath, _ failures: S3Failures
+  ) throws(TransportError) -> S3Page {
     let isEncoded = root.text("EncodingType")?.lowercased() == "url"
     func decoded(_ element: S3Document.Element?) throws(TransportError) -> [UInt8] {
       guard let element, let bytes = Self.decoded(element.bytes, isEncoded: isEncoded) else {

@@ -260,7 +260,8 @@ package actor RemoteShell: RemoteHasher {
     return output
   }
 
-  private static func unframe(_ output: [UInt8]) -> FramedAnswer? {
+  /// The lines between the marks; nil where they are not there, or anything follows the second.
+  static func unframe(_ output: [UInt8]) -> FramedAnswer? {
     let lines = output.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
     guard let begin = lines.firstIndex(where: { $0.elementsEqual(RemoteCommand.begin.dropLast()) }), lines.last?.isEmpty == true,
       let last = lines.dropLast().last, last.starts(with: RemoteCommand.end), lines.count - 2 > begin,
