@@ -13,6 +13,8 @@ extension ComponentSender {
   static let checkpointInterval: UInt64 = 1_000_000_000
   /// A round while it is being found out how many sessions are worth while.
   private static let tryingInterval: UInt64 = 250_000_000
+  /// Beyond it the window of a connection is what bounds it, in nanoseconds: 2 MiB in 5 ms are 400 MB/s, which is what one core encrypts.
+  private static let longRoundTrip: UInt64 = 5_000_000
   /// What is left of a file has to be worth a log-in.
   static let joinLimit: UInt64 = 4 << 20
 
@@ -41,6 +43,7 @@ extension ComponentSender {
       } catch { throw .failure(error, sessionLost: false) }
       let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
       let lanes = UploadLanes(UploadLane(session, handle))
+      let guests = LaneGuests()
       let sent: Result<Void, TransportError>
       do throws(TransportError) {
         let start = min(handle.offset ?? mark.bytes, size)
@@ -51,7 +54,9 @@ extension ComponentSender {
             try await stream.skip(to: start)
           } catch { throw .failure(error, sessionLost: false) }
         }
-        try await pump(row, stream, lanes, spare)
+        try await pump(row, stream, lanes, guests, spare)
+        // One that comes too late is of no use any more.
+        await guests.sendAway()
         let digest: ContentDigest
         do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
         // The time is set after the last byte of every session: it says that the file is whole.
@@ -60,6 +65,7 @@ extension ComponentSender {
         try await record(row, state: .sent, durable: size, digest: digest, isFile: true)
         sent = .success(())
       } catch {
+        await guests.sendAway()
         await keep(row, await stream.position, lanes)
         await session.abandonUpload(handle)
         sent = .failure(error)
@@ -86,28 +92,33 @@ extension ComponentSender {
   // MARK: - Rounds
 
   private func pump(
-    _ row: ComponentRow, _ stream: FileStream, _ lanes: UploadLanes, _ spare: SpareSessions
+    _ row: ComponentRow, _ stream: FileStream, _ lanes: UploadLanes, _ guests: LaneGuests, _ spare: SpareSessions
   ) async throws(TransportError) {
     let size = row.entry.fingerprint.size
     var lastCheckpoint = clock.monotonicNanoseconds
-    var climb = LaneClimb(learned: lanes.main.session.capabilities.joinsUploads ? spare.learned : 1)
+    var climb = LaneClimb(
+      learned: lanes.main.session.capabilities.joinsUploads ? spare.learned : 1, isLong: spare.roundTrip > Self.longRoundTrip, most: width)
     while await stream.position < size {
       try checkStop()
+      for lane in guests.arrived() { lanes.add(lane) }
+      if guests.isRefused, !climb.isOver { climb.settle(at: lanes.count) }
       let rest = size - min(await stream.position, size)
-      if climb.wants > lanes.count, rest >= Self.joinLimit {
-        // Where another file has the sessions for now, it is asked for again after the round.
-        if spare.take(), await !join(lanes, row, spare) { climb.settle(at: lanes.count) }
-      } else if climb.wants < lanes.count, let last = lanes.joined.last {
+      // Where another file has the sessions for now, they are asked for again after the round.
+      while !guests.isRefused, climb.wants > lanes.count + guests.expected, rest >= Self.joinLimit, spare.take() {
+        invite(guests, lanes, row, spare)
+      }
+      if climb.wants < lanes.count, let last = lanes.joined.last {
         try await settle([last])
         lanes.remove(last)
         await dismiss(last, spare)
       }
       let began = clock.monotonicNanoseconds
       let before = await stream.position
-      try await round(row, stream, lanes, until: began + (climb.isOver ? Self.checkpointInterval : Self.tryingInterval))
+      let isSettled = climb.isOver && guests.expected == 0
+      try await round(row, stream, lanes, until: began + (isSettled ? Self.checkpointInterval : Self.tryingInterval))
       let now = clock.monotonicNanoseconds
       climb.learn(bytes: await stream.position - before, nanoseconds: now - began, lanes: lanes.count)
-      if climb.isOver { spare.learned = climb.wants }
+      if climb.isOver, climb.isLearned { spare.learned = climb.wants }
       if now - lastCheckpoint > Self.checkpointInterval, await stream.position < size {
         try await checkpoint(row, await stream.position, lanes)
         lastCheckpoint = clock.monotonicNanoseconds
@@ -188,27 +199,30 @@ extension ComponentSender {
 
   // MARK: - Joining and leaving
 
-  /// A session of the spare ones joins.
-  /// - Returns: False where no other is to be had.
-  private func join(_ lanes: UploadLanes, _ row: ComponentRow, _ spare: SpareSessions) async -> Bool {
-    do throws(TransportError) {
-      let session = try await pool.acquire(width: width)
-      // A server that admits no more has the pool hand out one that is in use.
-      if lanes.contains(session) {
-        await pool.release(session, broken: false)
-      } else {
+  /// Has a session of the spare ones join, which may take a dozen round trips: meanwhile the others write on.
+  private func invite(_ guests: LaneGuests, _ lanes: UploadLanes, _ row: ComponentRow, _ spare: SpareSessions) {
+    guests.invite {
+      do throws(TransportError) {
+        let session = try await pool.acquire(width: width)
+        // A server that admits no more has the pool hand out one that is in use.
+        guard !lanes.contains(session), guests.claim(session) else {
+          await pool.release(session, broken: false)
+          spare.give()
+          return nil
+        }
         do throws(TransportError) {
-          lanes.add(UploadLane(session, try await session.joinUpload(staging.appending(row.entry.path))))
-          return true
+          return UploadLane(session, try await session.joinUpload(staging.appending(row.entry.path)))
         } catch {
           await pool.release(session, broken: error.sessionLost)
         }
+      } catch {
+        // The file has a session that works; what is wrong with another one is told when that is needed.
       }
-    } catch {
-      // The file has a session that works; what is wrong with another one is told when that is needed.
+      spare.give()
+      return nil
+    } dismiss: {
+      await dismiss($0, spare)
     }
-    spare.give()
-    return false
   }
 
   private func dismiss(_ lane: UploadLane, _ spare: SpareSessions) async {

@@ -40,7 +40,7 @@ struct ComponentSender: Sendable {
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
     let smallTurn = Turn()
     let largeTurn = Turn()
-    let spare = SpareSessions(width - min(large.count, width))
+    let spare = SpareSessions(width - min(large.count, width), roundTrip: large.isEmpty || width == 1 ? 0 : try await roundTrip())
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {
@@ -61,6 +61,19 @@ struct ComponentSender: Sendable {
       throw failure
     }
     do { try await recorder.finish() } catch { throw .failure(error, sessionLost: false) }
+  }
+
+  /// Nanoseconds of one question, before anything else is on the way: the shorter of two, since a busy machine is not a long way.
+  private func roundTrip() async throws(TransportError) -> UInt64 {
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in
+      var shortest = UInt64.max
+      for _ in 0..<2 {
+        let began = clock.monotonicNanoseconds
+        _ = try await session.entry(at: staging)
+        shortest = min(shortest, clock.monotonicNanoseconds - began)
+      }
+      return shortest
+    }
   }
 
   private var smallLimit: Int { Self.pieceSize }

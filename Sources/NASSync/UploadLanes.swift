@@ -43,11 +43,90 @@ final class UploadLanes: Sendable {
   }
 }
 
+/// Sessions that are on their way to a file: logging in takes a while, and the file goes on without them until they are there.
+final class LaneGuests: Sendable {
+  private struct State {
+    var tasks: [Task<Void, Never>] = []
+    var ready: [UploadLane] = []
+    var claimed: [any TransportSession] = []
+    var expected = 0
+    var isRefused = false
+    var isOver = false
+    var dismiss: (@Sendable (UploadLane) async -> Void)?
+  }
+  private let state = Mutex(State())
+
+  /// How many are on their way.
+  var expected: Int { state.withLock { $0.expected } }
+  /// Whether one did not come: no more are asked.
+  var isRefused: Bool { state.withLock { $0.isRefused } }
+
+  /// Those that have come since the last question.
+  func arrived() -> [UploadLane] {
+    state.withLock { state in
+      defer { state.ready = [] }
+      return state.ready
+    }
+  }
+
+  /// Whether a session is nobody else's of this file.
+  func claim(_ session: any TransportSession) -> Bool {
+    state.withLock { state in
+      guard !state.claimed.contains(where: { $0 === session }) else { return false }
+      state.claimed.append(session)
+      return true
+    }
+  }
+
+  /// - Parameters:
+  ///   - join: Brings one; nil where none is to be had.
+  ///   - dismiss: For one that comes when it is over.
+  func invite(_ join: @escaping @Sendable () async -> UploadLane?, dismiss: @escaping @Sendable (UploadLane) async -> Void) {
+    state.withLock { state in
+      state.expected += 1
+      state.tasks.append(
+        Task {
+          let lane = await join()
+          let late = self.state.withLock { state -> UploadLane? in
+            state.expected -= 1
+            guard let lane else {
+              state.isRefused = true
+              return nil
+            }
+            if state.isOver { return lane }
+            state.ready.append(lane)
+            return nil
+          }
+          if let late { await dismiss(late) }
+        })
+      state.dismiss = dismiss
+    }
+  }
+
+  /// Nobody is waited for any more; returns once everyone is gone.
+  func sendAway() async {
+    let (tasks, ready, dismiss) = state.withLock { state in
+      state.isOver = true
+      defer { state.ready = [] }
+      return (state.tasks, state.ready, state.dismiss)
+    }
+    for task in tasks { task.cancel() }
+    for task in tasks { await task.value }
+    for lane in ready { await dismiss?(lane) }
+  }
+}
+
 /// The sessions of a job that no large file uses at the moment, and how many served one file best.
 final class SpareSessions: Sendable {
   private let state: Mutex<(free: Int, learned: Int?)>
 
-  init(_ free: Int) { state = Mutex((max(0, free), nil)) }
+  /// Nanoseconds to the destination and back.
+  let roundTrip: UInt64
+
+  init(_ free: Int, roundTrip: UInt64) {
+    state = Mutex((max(0, free), nil))
+    self.roundTrip = roundTrip
+  }
 
   /// What an earlier file of the job settled on; nil before.
   var learned: Int? {
@@ -68,8 +147,8 @@ final class SpareSessions: Sendable {
 
 /// Finds out how many sessions a file is worth, by trying one more for as long as that brings it forward.
 ///
-/// A long link is filled by more windows, a short one by more cores; a link that is full, a slow NAS and a limit on the rate make it end at
-/// once. What was found holds for the rest of the job.
+/// A long link is filled by windows, so there all come at once; a short one by cores: a NAS that is slow, a link that is full and a limit on
+/// the rate make it end at once. What was found holds for the rest of the job.
 struct LaneClimb {
   /// What one session more has to bring.
   private static let gain = 1.1
@@ -77,12 +156,18 @@ struct LaneClimb {
   private(set) var wants: Int
   /// Whether nothing more is tried.
   private(set) var isOver: Bool
+  /// Whether what it ended with is worth remembering.
+  private(set) var isLearned: Bool
   /// Bytes a second with one session less.
   private var best = 0.0
 
-  init(learned: Int? = nil) {
-    wants = learned ?? 2
-    isOver = learned != nil
+  /// - Parameters:
+  ///   - isLong: Whether the way is so long that a connection's window bounds it.
+  ///   - most: Sessions that the job is worth.
+  init(learned: Int? = nil, isLong: Bool = false, most: Int = .max) {
+    wants = learned ?? (isLong ? most : 2)
+    isOver = learned != nil || isLong
+    isLearned = false
   }
 
   /// No more than so many are to be had.
@@ -100,6 +185,7 @@ struct LaneClimb {
       wants += 1
     } else {
       settle(at: lanes - 1)
+      isLearned = true
     }
   }
 }
