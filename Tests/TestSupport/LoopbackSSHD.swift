@@ -134,8 +134,10 @@ public actor LoopbackSSHD: StoppableServer {
       lines += ["Subsystem sftp internal-sftp", "ForceCommand internal-sftp", "ChrootDirectory \(jail)"]
       for folder in [folder.path, jail] { try setMode(folder, 0o755) }
     case .otherRoot: lines += ["Subsystem sftp \(try await makeJail())"]
-    case .noHashTool: lines += ["Subsystem sftp internal-sftp", "SetEnv PATH=\(try makePoorPath())"]
+    case .noHashTool: lines += ["Subsystem sftp internal-sftp", "SetEnv SHLVL=5 PATH=\(try makePoorPath())"]
     }
+    // So deep down, bash reads none of this machine's own profile, which may take longer than all the rest. Only the first such line counts.
+    lines += ["SetEnv SHLVL=5"]
     // A second Subsystem line is an error.
     let ownSubsystem = extraConfiguration.contains { $0.hasPrefix("Subsystem ") }
     let kept = lines.enumerated().filter { $0.offset < extraConfiguration.count || !ownSubsystem || !$0.element.hasPrefix("Subsystem ") }

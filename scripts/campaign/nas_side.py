@@ -23,10 +23,14 @@ class _NASWithShell(PrivateNAS):
 
     more = ""
 
+    @property
+    def _environment(self):
+        return {**super()._environment, "HOME": self.base}
+
     def _write_configuration(self):
         super()._write_configuration()
         with open(self.keys / "sshd_config", "a", encoding="utf-8") as file:
-            file.write(f"SetEnv HOME={self.base}\n{self.more}")
+            file.write(self.more)
 
     def again(self, port=None):
         """Starts it again after `stop()`, with what it has: as after a reboot. `port`: another one. Raises CannotStart."""
@@ -62,6 +66,10 @@ class _LyingNAS(_NASWithShell):
 
     forced = False
 
+    @property
+    def _environment(self):
+        return {**super()._environment, "PATH": f"{self.base / 'lies' / 'bin'}:/usr/bin:/bin"}
+
     def _write_configuration(self):
         self.lies = self.base / "lies"
         (self.lies / "bin").mkdir(parents=True, exist_ok=True)
@@ -75,7 +83,6 @@ class _LyingNAS(_NASWithShell):
         file = self.keys / "sshd_config"
         server = f"{sys.executable} {_HERE / 'lying_sftp.py'} {self.lies}"
         text = file.read_text().replace("Subsystem sftp internal-sftp", f"Subsystem sftp {server}")
-        text += f"SetEnv HOME={self.base} PATH={self.lies / 'bin'}:/usr/bin:/bin\n"
         if self.forced:
             only = self.lies / "only"
             only.write_text(f'#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *lying_sftp*) exec {server};; esac\necho "This service allows sftp connections only."\n')

@@ -165,7 +165,13 @@ class PrivateNAS(FolderNAS):
                 time.sleep(0.05)
         return False
 
+    @property
+    def _environment(self):
+        """Of the account's shell. So deep down, bash reads none of this machine's own profile, which may take longer than all the rest."""
+        return {"SHLVL": "5"}
+
     def _write_configuration(self):
+        environment = " ".join(f"{name}={value}" for name, value in self._environment.items())
         (self.keys / "sshd_config").write_text(
             f"""ListenAddress {self.host}
 Port {self.port}
@@ -181,6 +187,7 @@ AllowUsers {self.user}
 X11Forwarding no
 AllowTcpForwarding no
 PrintMotd no
+SetEnv {environment}
 MaxStartups 50
 Subsystem sftp internal-sftp
 """
