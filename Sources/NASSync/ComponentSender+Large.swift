@@ -169,6 +169,7 @@ extension ComponentSender {
         if error.sessionLost { lane.lose() }
         throw error
       }
+      lane.wrote()
       await recorder.moving(path, to: piece.offset + UInt64(piece.bytes.count))
     } while clock.monotonicNanoseconds < deadline && !halt.isSet
   }
@@ -243,6 +244,7 @@ extension ComponentSender {
           if lane.isLost { throw .failure(Self.gone, sessionLost: true) }
           try await lane.session.flush(lane.handle, durable: false)
           healthy = healthy ?? lane
+          end = min(end, lane.unwritten ?? position)
         } catch {
           if error.sessionLost { lane.lose() }
           end = min(end, lane.oldest ?? position)

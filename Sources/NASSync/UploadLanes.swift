@@ -7,6 +7,7 @@ final class UploadLane: Sendable {
   let handle: UploadHandle
   private struct State {
     var oldest: UInt64?
+    var unwritten: UInt64?
     var isLost = false
   }
   private let state = Mutex(State())
@@ -18,10 +19,19 @@ final class UploadLane: Sendable {
 
   /// Of the first byte that was taken and is not known to have arrived; pieces are taken in order.
   var oldest: UInt64? { state.withLock { $0.oldest } }
+  /// Of a piece that was taken and not handed to the session.
+  var unwritten: UInt64? { state.withLock { $0.unwritten } }
   /// Whether its connection is gone.
   var isLost: Bool { state.withLock { $0.isLost } }
 
-  func took(_ offset: UInt64) { state.withLock { if $0.oldest == nil { $0.oldest = offset } } }
+  func took(_ offset: UInt64) {
+    state.withLock { state in
+      state.oldest = state.oldest ?? offset
+      state.unwritten = offset
+    }
+  }
+  func wrote() { state.withLock { $0.unwritten = nil } }
+  /// Everything that was handed over has arrived.
   func settled() { state.withLock { $0.oldest = nil } }
   func lose() { state.withLock { $0.isLost = true } }
 }
