@@ -32,7 +32,7 @@ import Testing
           var whole = try await undisturbed(lab)
           print("kill -9: seed \(Self.seed), an undisturbed drain takes \(whole)")
           var kills = 0
-          for trial in 0..<12 {
+          for trial in 0..<6 {
             // Over the whole duration, and more often near its end, where the run is proven and published.
             let span = trial % 3 == 2 ? 0.7...1.0 : 0.05...0.9
             let delay = whole * Double.random(in: span, using: &random)
@@ -42,7 +42,7 @@ import Testing
               kills += 1
             }
           }
-          #expect(kills >= 5, "only \(kills) of 12 drains were killed before they ended")
+          #expect(kills >= 3, "only \(kills) of 6 drains were killed before they ended")
           let probes = try await lab.probeFiles()
           // What a killed process left while it looked for the NAS's shell, the next one removed.
           #expect(probes.isEmpty)

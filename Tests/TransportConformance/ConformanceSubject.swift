@@ -146,7 +146,7 @@ extension ConformanceSubject {
     let prefix = "lab runs/é"
     // A key has 1,024 bytes at most.
     return ConformanceSubject(
-      name: "S3 of \(kind.rawValue)", slowness: kind == .swift ? 10 : 4, refusedNames: [.notUTF8],
+      name: "S3 of \(kind.rawValue)", slowness: kind == .swift ? 16 : 8, refusedNames: [.notUTF8],
       longestPath: 1000...1024 - prefix.utf8.count - 2
     ) { progressTimeout, body in
       // Only who is impatient freezes it.
