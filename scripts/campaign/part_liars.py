@@ -23,7 +23,7 @@ _FOREVER = 1 << 60
 _LIMIT = 60
 _MEMORY = 150 * 1024
 _CODES = {
-    "drain": (0, 1, 3, 75), "verify": (0, 1, 4, 75), "cleanup": (0, 1, 3, 4, 75), "serve": (0,), "check": (0, 1, 2, 75), "restore": (0, 1, 2, 4, 75),
+    "drain": (0, 1, 3, 75), "verify": (0, 1, 2, 4, 75), "cleanup": (0, 1, 3, 4, 75), "serve": (0,), "check": (0, 1, 2, 75), "restore": (0, 1, 2, 4, 75),
 }  # fmt: skip
 _KINDS = {
     "network", "timeout", "auth", "host_key", "permission", "remote_full", "remote_conflict", "hash_mismatch", "blocked", "local_changed",
