@@ -77,9 +77,10 @@ final class DestinationSurvey: Sendable {
   }
 
   /// Whether the caller is to ask now; it ends the asking with `finish`.
-  func begin(wall: Double, monotonic: UInt64) -> Bool {
+  /// - Parameter newerThan: What was found before this moment, in seconds since 1970, does not count as known.
+  func begin(wall: Double, monotonic: UInt64, newerThan asked: Double = 0) -> Bool {
     state.withLock { state in
-      if let known = state.known, known.isFresh(at: wall) { return false }
+      if let known = state.known, known.isFresh(at: wall), known.at >= asked { return false }
       if let failedAt = state.failedAt, monotonic - min(failedAt, monotonic) < Self.patience { return false }
       if state.isAsking { return false }
       state.isAsking = true
@@ -113,14 +114,29 @@ extension NASSyncClient {
 }
 
 extension JobRunner {
+  /// Before the gate refuses a job that was put into the queue, or put there again by a person, after the destination was last asked: what it said
+  /// then may have become untrue, and it is asked once more.
+  /// - Returns: Whether the gate goes by something else now.
+  func surveyAnew(_ job: JobRow) async throws(StepFailure) -> Bool {
+    let before = route.limits
+    let history = try await queued { () async throws(SyncFailure) in try await environment.queue.history(ofRun: job.runPath) }
+    guard let queuedAt = history.last(where: { $0.jobID == job.id && $0.to == .queued && $0.from != .running })?.at else { return false }
+    // A destination that does not answer changes nothing: what is wrong here must not wait for it.
+    guard try await surveyDestination(job, newerThan: queuedAt) == nil else { return false }
+    return route.limits != before
+  }
+
   /// Asks the destination what it makes of names, where that is not known or has not been asked for a day. A destination that answers and
   /// cannot be asked costs nothing but a warning: the gate is careful then.
+  /// - Parameter asked: What was found before this moment, in seconds since 1970, is asked for again.
   /// - Returns: Why the destination does not answer, where it does not.
-  func surveyDestination(_ job: JobRow) async throws(StepFailure) -> StepFailure? {
+  func surveyDestination(_ job: JobRow, newerThan asked: Double = 0) async throws(StepFailure) -> StepFailure? {
     let address = route.pool.driver.address
     let queue = environment.queue
     route.survey.learn(try await queued { () async throws(SyncFailure) in try await queue.destinationFacts(address) })
-    guard route.survey.begin(wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds) else { return nil }
+    guard route.survey.begin(wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds, newerThan: asked) else {
+      return nil
+    }
     do throws(StepFailure) { try await reach(job) } catch {
       route.survey.finish()
       return error

@@ -60,8 +60,11 @@ struct JobRunner: Sendable {
     // Not before the folder was found: what is wrong here must not wait for the NAS.
     let unanswered = try await surveyDestination(job)
     let snapshot = try await scan(job)
-    let decision = await environment.gate.evaluate(
-      snapshot, at: location, published: try await publishedComponents(of: job), limits: route.limits)
+    let published = try await publishedComponents(of: job)
+    var decision = await environment.gate.evaluate(snapshot, at: location, published: published, limits: route.limits)
+    if !decision.isInterrupted, !decision.verdict.isOpen, try await surveyAnew(job) {
+      decision = await environment.gate.evaluate(snapshot, at: location, published: published, limits: route.limits)
+    }
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     guard decision.verdict.isOpen else {
       throw StepFailure(Self.repairStopped(job, decision.verdict), findings: decision.verdict.blocking)

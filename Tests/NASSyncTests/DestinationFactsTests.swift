@@ -84,6 +84,24 @@ import Transport
     }
   }
 
+  @Test func aRetryAsksTheNASAgainBeforeTheRunIsRefusedOnWhatItSaid() async throws {
+    try await LabFixture.with { lab in
+      let plan = FaultPlan()
+      let client = lab.client(plan)
+      try await pretend(lab, #"{"names":{"folds_case":false,"folds_normalization":false,"max_name_bytes":255,"refused":[]}}"#)
+      let run = try lab.makeRun(files: ["Data.fcs": [1], "data.fcs": [2], "a&b": [3]])
+      #expect(try await client.enqueue(run).state == .queued)
+      // A server that lied, or was another one, while it was asked.
+      try await pretend(lab, #"{"names":{"folds_case":true,"max_name_bytes":255,"refused":["&"]}}"#)
+      #expect(try await client.drain().blocked.map(\.runPath) == [run])
+      #expect(plan.calls.count { $0.name == "examineNames" } == 0)
+      try await client.retry(run)
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(plan.calls.count { $0.name == "examineNames" } == 1)
+      await client.close()
+    }
+  }
+
   @Test func aNASThatCannotBeAskedIsTreatedCarefullyAndToldOnce() async throws {
     try await LabFixture.with { lab in
       let refusal = TransportError.failure(SyncFailure(.permission, "not here", hint: "None."), sessionLost: false)

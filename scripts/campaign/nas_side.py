@@ -52,6 +52,14 @@ class _NASWithoutShell(_NASWithShell):
     more = "ForceCommand internal-sftp\n"
 
 
+class _NASByOpenSSH(_NASWithShell):
+    """The same, reached through the system's ssh."""
+
+    @property
+    def transport(self):
+        return {**super().transport, "ssh": "openssh"}
+
+
 _HASHING = """#!/bin/sh
 case "$*" in
 *.nassync-probe-*) grep -qs '"probes": true' {json} || exec {real} "$@" ;;
@@ -237,7 +245,7 @@ class _StorePlace:
                 path.write_bytes(self.get(name) or b"")
 
 
-_SERVERS = {"sftp-shell": _NASWithShell, "sftp-only": _NASWithoutShell, "webdav": PrivateWebDAV, "s3": PrivateStore}
+_SERVERS = {"sftp-shell": _NASWithShell, "sftp-only": _NASWithoutShell, "sftp-openssh": _NASByOpenSSH, "webdav": PrivateWebDAV, "s3": PrivateStore}
 DRIVERS = tuple(_SERVERS)
 
 

@@ -10,6 +10,8 @@ from nas_side import DRIVERS
 # Of a killed command's successor, how often it is killed, too.
 _AGAIN = 0.35
 _RUNS_PER_CASE = 2
+# How many runs have a file that several sessions write at once, and its bytes: three sessions' worth.
+_LARGE, _LARGE_BYTES = 0.1, 72_000_000
 
 
 class KillPart:
@@ -34,7 +36,8 @@ class KillPart:
         workstation.place.remove()
 
     def case(self, case):
-        workstation = Workstation(case.folder / "workstation", case.program, case.side.place(f"kill-{case.number}"))
+        place = case.side.place(f"kill-{case.number}")
+        workstation = Workstation(case.folder / "workstation", case.program, place, transport={"connections": 3})
         case.workstations.append(workstation)
         for number in range(1 if case.campaign.short else _RUNS_PER_CASE):
             _Life(self, case, workstation, f"P{number}").go()
@@ -55,6 +58,9 @@ class _Life:
         self.random = case.random
         self.checker = Checker(workstation, case.side.in_place)
         self.run = workstation.make_run(self.random, name, links=case.side.keeps_links)
+        self.is_large = case.side.driver != "s3" and self.random.random() < _LARGE
+        if self.is_large:
+            self.run.put(b"raw/large.bin", self.random.randbytes(_LARGE_BYTES))
 
     def go(self):
         self.station("enqueue", self.run.argument, chance=0.3)
@@ -102,8 +108,9 @@ class _Life:
     def killed(self, *command, again=False):
         """Runs a command and kills it; returns whether it was hit before its end. What must hold at any time is looked at."""
         profile = self.part.profiles[command[0] if command[0] in self.part.profiles else "drain"]
-        if self.random.random() < 0.35:
-            moment = self.random.uniform(0.02, profile.seconds * 0.8)
+        if self.random.random() < (0.8 if self.is_large else 0.35):
+            # A large file is sent for the better part of a second, and hashed for as long.
+            moment = self.random.uniform(0.02, profile.seconds * 0.8 + (1.5 if self.is_large and command[0] == "drain" else 0))
             result = self.workstation.run(*command, kill_after=moment)
             how = "at a moment"
         else:
@@ -114,7 +121,7 @@ class _Life:
             self.case.violation(f"HUNG: {result}")
         self.violation(self.checker.at_any_time())
         if result.killed:
-            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}")
+            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{' of a large file' if self.is_large else ''}")
             self.case.labels[how] += 1
         return result.killed and not self.case.violations
 

@@ -357,7 +357,7 @@ class _Journey:
             # A listing is waited for twice as long: a server gathers it before it says a word.
             return 2 * PROGRESS, link.struck
         # While a command runs on another connection nothing is asked on this one, or on that: only signs of life tell.
-        idle = self.driver == "sftp-shell" or (self.driver == "sftp-only" and link.where not in ("write", "hash", "publish"))
+        idle = self.driver in ("sftp-shell", "sftp-openssh") or (self.driver == "sftp-only" and link.where not in ("write", "hash", "publish"))
         return (4 * KEEPALIVE if idle else PROGRESS), link.struck
 
     def _burnt_nothing(self):

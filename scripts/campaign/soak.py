@@ -210,10 +210,40 @@ def sample(process):
     return resident, len(os.listdir(f"/proc/{process}/fd"))
 
 
+def kinds(process):
+    """({kind of descriptor: how many}, {name of thread: how many}) of a process: sockets by the server's port, files by name."""
+    ports, found = {}, collections.Counter()
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{process}/net/{table}", encoding="ascii") as file:
+            for words in map(str.split, list(file)[1:]):
+                ports[words[9]] = int(words[2].rpartition(":")[2], 16)
+    for descriptor in os.listdir(f"/proc/{process}/fd"):
+        try:
+            target = os.readlink(f"/proc/{process}/fd/{descriptor}")
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            inode = target[8:-1]
+            found[f"to port {ports[inode]}" if inode in ports else "other socket"] += 1
+        elif target.startswith("/"):
+            found[os.path.basename(target)] += 1
+        else:
+            found[target.partition(":[")[0]] += 1
+    threads = collections.Counter()
+    for thread in os.listdir(f"/proc/{process}/task"):
+        try:
+            threads[pathlib.Path(f"/proc/{process}/task/{thread}/comm").read_text(encoding="utf-8").strip()] += 1
+        except OSError:
+            continue
+    return dict(found), dict(threads)
+
+
 def grew(first, last):
-    """What is too much of the medians of the first and the last third; [(resident, descriptors)] each."""
+    """What is too much from the first to the last third, each [(resident, descriptors)]: the median of memory, the lowest decile of descriptors."""
     found = []
-    memory, descriptors = ([statistics.median(sample[which] for sample in third) for third in (first, last)] for which in (0, 1))
+    memory = [statistics.median(resident for resident, _ in third) for third in (first, last)]
+    # What is open for a moment (a run's files, a second session) depends on the moment; what leaked is open in quiet moments, too.
+    descriptors = [statistics.quantiles((count for _, count in third), n=10)[0] for third in (first, last)]
     if memory[1] > memory[0] * (1 + _MEMORY_PART) + _MEMORY_MORE:
         found.append(f"memory grew from {memory[0] / 2**20:.1f} to {memory[1] / 2**20:.1f} MiB")
     if descriptors[1] > descriptors[0] + _DESCRIPTORS_MORE:
@@ -257,6 +287,8 @@ def soak(bench, minutes):
                 f"  {now / 60:5.1f} min: {len(bench.runs)} runs, {dict(states)}, {resident / 2**20:.1f} MiB, {descriptors} descriptors, {dict(faults.done)}",
                 flush=True,
             )  # fmt: skip
+            descriptors, threads = kinds(bench.service.pid)
+            print(f"           descriptors {descriptors}, threads {threads}", flush=True)
         if bench.service.poll() is not None:
             violations.append(f"the service ended with {bench.service.returncode}")
         time.sleep(0.05)
