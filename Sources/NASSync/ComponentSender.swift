@@ -26,7 +26,7 @@ struct ComponentSender: Sendable {
   /// What lies in the staging folder from an earlier attempt.
   let staged: [RelativePath: RemoteEntry]
   /// Whether each small file is made durable by itself, because nothing else on the NAS can do it for all of them.
-  let flushesSmallFiles: Bool
+  let flushesSmallFiles: @Sendable () -> Bool
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
@@ -156,7 +156,7 @@ struct ComponentSender: Sendable {
       try await awaitBandwidth(content.count)
       try await pool.withSession(width: width) { (session) throws(TransportError) in
         try await session.put(
-          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles)
+          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles())
       }
     }
     try await record(row, state: .sent, durable: entry.fingerprint.size, digest: digest, isFile: true)

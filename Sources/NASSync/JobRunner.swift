@@ -102,8 +102,10 @@ struct JobRunner: Sendable {
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
-      staged: prepared, flushesSmallFiles: !(try await canSync(layout)))
+      staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true })
+    async let ready: Void = prepareProof(layout)
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
+    await ready
 
     try await syncRemote(layout.staging)
 
@@ -126,10 +128,11 @@ struct JobRunner: Sendable {
     await attempt.move(to: job)
   }
 
-  /// Whether the NAS can be told to write everything to its disks at once. Where it can, small files are not flushed one by one.
-  private func canSync(_ layout: RemoteLayout) async throws(StepFailure) -> Bool {
-    if let known = await route.pool.canSync { return known }
-    return try await syncRemote(layout.staging)
+  /// Looks for the hashing program, and whether the NAS can be told to write everything to its disks at once, while the run is already sent: that takes
+  /// a log-in and a few commands. Where it can, small files are not flushed one by one any more.
+  private func prepareProof(_ layout: RemoteLayout) async {
+    // Whoever needs the answer asks again, and is told what went wrong.
+    if route.pool.canSync == nil { _ = try? await syncRemote(layout.staging) } else { _ = try? await route.pool.hasher() }
   }
 
   /// Makes the NAS write what lies below a folder to its disks.
@@ -140,7 +143,7 @@ struct JobRunner: Sendable {
       guard let hasher = try await route.pool.hasher() else { return false }
       do throws(TransportError) {
         let done = try await hasher.syncFileSystem(of: folder)
-        await route.pool.learned(canSync: done)
+        route.pool.learned(canSync: done)
         return done
       } catch {
         if error.sessionLost { await route.pool.dropHasher() }

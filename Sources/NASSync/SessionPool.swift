@@ -30,12 +30,14 @@ actor SessionPool {
   private var epoch = 0
   private var opening = 0
   private var waiters: [CheckedContinuation<Void, Never>] = []
-  private var knownHasher: (any RemoteHasher)??
-  /// Whether the hasher can make the NAS write everything to its disks; nil until it was asked.
-  private(set) var canSync: Bool?
+  private var knownHasher: RenewedHasher??
+  /// The hasher that is being made: whoever wants one waits for it.
+  private var making: Task<Result<RenewedHasher?, TransportError>, Never>?
+  private let learnedSync = Mutex<Bool?>(nil)
   /// What `interrupt()` must reach without waiting for the actor.
   private let interruptible = Mutex<[any TransportSession]>([])
   private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
+  private let interruptibleMaking = Mutex<Task<Result<RenewedHasher?, TransportError>, Never>?>(nil)
 
   init(driver: any TransportDriver, limit: Int, clock: any SyncClock) {
     self.driver = driver
@@ -73,8 +75,9 @@ actor SessionPool {
     }
   }
 
-  /// Closes sessions that nobody has used for a while.
+  /// Closes sessions that nobody has used for a while, and the hasher's connection.
   func closeIdle() async {
+    if case .some(.some(let hasher)) = knownHasher { await hasher.rest(after: Self.longestIdle) }
     let now = clock.monotonicNanoseconds
     let stale = members.filter { $0.users == 0 && now - min($0.idleSince, now) > Self.longestIdle }.map(\.session)
     guard !stale.isEmpty else { return }
@@ -135,23 +138,53 @@ actor SessionPool {
     await session.close()
   }
 
-  /// The far side's hashing program, nil where there is none. Asked once, or until the destination has decided.
+  /// The far side's hashing program, nil where there is none. Asked once, or until the destination has decided; who asks meanwhile waits for the
+  /// same answer. Cancelling the task ends the asking.
   func hasher() async throws(TransportError) -> (any RemoteHasher)? {
-    if let known = knownHasher { return known }
-    let made = try await driver.makeHasher()
-    if let known = knownHasher {
-      await made?.close()
-      return known
+    for _ in 1...2 {
+      if let known = knownHasher { return known }
+      let task = making ?? beginMaking()
+      let result = await withTaskCancellationHandler {
+        await task.value
+      } onCancel: {
+        task.cancel()
+      }
+      // Another caller was cancelled, and the asking with it: that is no answer for this one.
+      if case .failure(let error) = result, error.failure.kind == .interrupted, !Task.isCancelled { continue }
+      return try result.get()
     }
-    if made == nil, driver.hasherIsUndecided { return nil }
-    let kept = made.map { RenewedHasher($0, driver: driver) }
-    knownHasher = .some(kept)
-    interruptibleHasher.withLock { $0 = kept }
-    return kept
+    throw .failure(
+      SyncFailure(.interrupted, "the hashing program was being looked for", hint: "It is asked for again."), sessionLost: false)
   }
 
+  private func beginMaking() -> Task<Result<RenewedHasher?, TransportError>, Never> {
+    let task = Task { await make() }
+    making = task
+    interruptibleMaking.withLock { $0 = task }
+    return task
+  }
+
+  private func make() async -> Result<RenewedHasher?, TransportError> {
+    defer {
+      making = nil
+      interruptibleMaking.withLock { $0 = nil }
+    }
+    let driver = driver
+    do throws(TransportError) {
+      let made = try await withSession(width: 1) { (session) throws(TransportError) in try await driver.makeHasher(lending: session) }
+      if made == nil, driver.hasherIsUndecided { return .success(nil) }
+      let kept = made.map { RenewedHasher($0, driver: driver, clock: clock) }
+      knownHasher = .some(kept)
+      interruptibleHasher.withLock { $0 = kept }
+      return .success(kept)
+    } catch { return .failure(error) }
+  }
+
+  /// Whether the hasher can make the NAS write everything to its disks; nil until it was asked.
+  nonisolated var canSync: Bool? { learnedSync.withLock { $0 } }
+
   /// Remembers the answer: asking is a whole `sync` of the NAS.
-  func learned(canSync answer: Bool) { canSync = answer }
+  nonisolated func learned(canSync answer: Bool) { learnedSync.withLock { $0 = answer } }
 
   /// Forgets a hasher whose connection is lost; the next job makes a new one.
   func dropHasher() async {
@@ -165,6 +198,7 @@ actor SessionPool {
   nonisolated func interrupt() {
     for session in interruptible.withLock({ $0 }) { session.interrupt() }
     interruptibleHasher.withLock { $0 }?.interrupt()
+    interruptibleMaking.withLock { $0 }?.cancel()
   }
 
   /// Closes every session in order.
@@ -173,6 +207,8 @@ actor SessionPool {
     members = []
     retired = []
     interruptible.withLock { $0 = [] }
+    making?.cancel()
+    _ = await making?.value
     for member in closing { await member.session.close() }
     await dropHasher()
   }
@@ -207,16 +243,32 @@ private final class RenewedHasher: RemoteHasher {
   private struct State {
     var hasher: any RemoteHasher
     var isOver = false
+    var users = 0
+    /// Monotonic time of the last use; nil where its connection was let go since.
+    var idleSince: UInt64?
   }
 
   let evidence: Evidence
   private let driver: any TransportDriver
+  private let clock: any SyncClock
   private let state: Mutex<State>
 
-  init(_ hasher: any RemoteHasher, driver: any TransportDriver) {
+  init(_ hasher: any RemoteHasher, driver: any TransportDriver, clock: any SyncClock) {
     evidence = hasher.evidence
     self.driver = driver
-    state = Mutex(State(hasher: hasher))
+    self.clock = clock
+    state = Mutex(State(hasher: hasher, idleSince: clock.monotonicNanoseconds))
+  }
+
+  /// Lets go of the connection where nobody has used it for so many nanoseconds.
+  func rest(after nanoseconds: UInt64) async {
+    let now = clock.monotonicNanoseconds
+    let idle: (any RemoteHasher)? = state.withLock { state in
+      guard state.users == 0, let since = state.idleSince, now - min(since, now) > nanoseconds else { return nil }
+      state.idleSince = nil
+      return state.hasher
+    }
+    await idle?.rest()
   }
 
   func digests(
@@ -238,7 +290,16 @@ private final class RenewedHasher: RemoteHasher {
   private func renewing<Result>(
     _ body: (any RemoteHasher) async throws(TransportError) -> Result
   ) async throws(TransportError) -> Result {
-    let used = state.withLock { $0.hasher }
+    let used = state.withLock { state in
+      state.users += 1
+      return state.hasher
+    }
+    defer {
+      state.withLock { state in
+        state.users -= 1
+        state.idleSince = clock.monotonicNanoseconds
+      }
+    }
     do throws(TransportError) { return try await body(used) } catch {
       guard error.failure.kind == .auth else { throw error }
       return try await body(try await renewed(after: used, error))

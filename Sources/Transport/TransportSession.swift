@@ -279,6 +279,9 @@ public protocol RemoteHasher: AnyObject, Sendable {
   /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool
 
+  /// Lets go of a connection that is not used just now; the next call makes it again.
+  func rest() async
+
   /// What `digests` produces: `.server`, or `.store`.
   var evidence: Evidence { get }
 
@@ -291,6 +294,9 @@ extension RemoteHasher {
   public func digests(
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] { try await digests(of: paths, progress: progress) }
+
+  /// For hashers that hold no connection of their own.
+  public func rest() async {}
 }
 
 /// A kind of destination with its settings: makes sessions.
@@ -308,6 +314,10 @@ public protocol TransportDriver: Sendable {
   /// The answer of the probe is kept for the driver's life, except while `hasherIsUndecided`.
   func makeHasher() async throws(TransportError) -> (any RemoteHasher)?
 
+  /// The same, over a session that is open already where that saves a log-in. Others may be using it.
+  /// - Throws: `TransportError`, whose `sessionLost` speaks of the lent session.
+  func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)?
+
   /// Whether `makeHasher()` said nil only because the destination was out of sorts: it is asked again then.
   var hasherIsUndecided: Bool { get }
 
@@ -321,6 +331,11 @@ extension TransportDriver {
 
   /// One answer holds.
   public var hasherIsUndecided: Bool { false }
+
+  /// Without the session.
+  public func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {
+    do throws(TransportError) { return try await makeHasher() } catch { throw .failure(error.failure, sessionLost: false) }
+  }
 }
 
 /// What `nassync check` shows of a destination.

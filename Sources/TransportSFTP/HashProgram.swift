@@ -94,6 +94,9 @@ struct HashAnswer {
   /// Whether the far side's shell has begun to answer at all.
   var hasBegun: Bool { if case .preamble = stage { false } else { true } }
 
+  /// Whether the mark that ends it has come.
+  var isComplete: Bool { if case .complete = stage { true } else { false } }
+
   /// What came before the shell began, the first part of it.
   var preambleText: String { hasBegun ? "" : displayText(of: buffer.prefix(200)) }
 

@@ -9,6 +9,8 @@ import Transport
 struct RemoteCommand: Hashable, Sendable {
   /// What the login shell is given.
   let text: String
+  /// The command itself.
+  let script: String
 
   /// Marks the end of whatever a login profile prints, and the end of the answer with the exit status.
   static let begin = Array("NASSYNC-BEGIN\n".utf8)
@@ -16,6 +18,7 @@ struct RemoteCommand: Hashable, Sendable {
 
   /// - Parameter script: POSIX shell, without single quotes. Its answer is framed by the two marks.
   init(script: StaticString) {
+    self.script = "\(script)"
     text = "exec /bin/sh -c 'echo NASSYNC-BEGIN; \(script); echo \"NASSYNC-END $?\"'"
   }
 
@@ -47,7 +50,9 @@ struct RemoteCommand: Hashable, Sendable {
     }
     defer { channel.close() }
     do throws(TransportError) {
-      if let complaints = try converse(channel, interrupter, silence, input, output) { return complaints }
+      if let complaints = try Self.converse(channel, interrupter, silence, input: input, output: output, endsInput: true) {
+        return complaints
+      }
     } catch {
       // Over the system's ssh program the refusal comes when the channel is there already.
       if case .unsupported = error { throw .denied }
@@ -56,13 +61,15 @@ struct RemoteCommand: Hashable, Sendable {
     throw .silent
   }
 
-  /// Nil where the silence lasted too long.
-  private func converse(
-    _ channel: any SSHChannel, _ interrupter: Interrupter, _ silence: Duration, _ input: () -> [UInt8]?,
-    _ output: (ArraySlice<UInt8>) throws(TransportError) -> Void
+  /// Feeds input and takes output until the channel ends, or until `isDone` says so.
+  /// - Parameter endsInput: Whether the far side is told where the input ends.
+  /// - Returns: The last part of standard error; nil where the silence lasted too long.
+  static func converse(
+    _ channel: any SSHChannel, _ interrupter: Interrupter, _ silence: Duration, input: () -> [UInt8]?,
+    output: (ArraySlice<UInt8>) throws(TransportError) -> Void, isDone: () -> Bool = { false }, endsInput: Bool = false
   ) throws(TransportError) -> [UInt8]? {
     var buffer = [UInt8](repeating: 0, count: 64 * 1024)
-    var feeding = Feeding.ready([])
+    var feeding = Feeding.ready([], isLast: endsInput)
     var complaints = Complaints()
     var deadline = Deadline(after: silence)
     while true {
@@ -72,6 +79,10 @@ struct RemoteCommand: Hashable, Sendable {
       case .bytes(let count):
         try output(buffer[..<count])
         moved = true
+        if isDone() {
+          try complaints.collect(channel)
+          return complaints.bytes
+        }
       case .endOfStream:
         try complaints.collect(channel)
         return complaints.bytes
@@ -98,8 +109,8 @@ struct RemoteCommand: Hashable, Sendable {
 
   /// What is still to be written to standard input.
   private enum Feeding {
-    /// These bytes, then more.
-    case ready(ArraySlice<UInt8>)
+    /// These bytes, then more; where this input is the last, its end is said.
+    case ready(ArraySlice<UInt8>, isLast: Bool)
     /// Only the end is to be said.
     case ending
     case done
@@ -114,10 +125,10 @@ struct RemoteCommand: Hashable, Sendable {
         guard case .bytes = try channel.sendEndOfInput() else { return false }
         self = .done
         return true
-      case .ready(var bytes):
+      case .ready(var bytes, let isLast):
         if bytes.isEmpty {
           guard let more = input() else {
-            self = .ending
+            self = isLast ? .ending : .done
             return true
           }
           bytes = more[...]
@@ -127,10 +138,10 @@ struct RemoteCommand: Hashable, Sendable {
         }
         switch try result.get() {
         case .bytes(let count):
-          self = .ready(bytes.dropFirst(count))
+          self = .ready(bytes.dropFirst(count), isLast: isLast)
           return count > 0 || bytes.isEmpty
         case .wouldBlock:
-          self = .ready(bytes)
+          self = .ready(bytes, isLast: isLast)
           return false
         case .endOfStream:
           // It reads no more; what it has said is judged by whoever parses it.

@@ -34,6 +34,12 @@ package actor RemoteShell: RemoteHasher {
   private let connector: SSHConnector
   private let hashingSilence: Duration
   private var connection: (any SSHConnection)?
+  /// The shell that is kept over the connection, where that is possible.
+  private var conversation: ShellConversation?
+  private var conversing = Conversing.no
+
+  /// Whether the shell takes command after command over one channel.
+  private enum Conversing { case no, untried, yes }
   private var isClosed = false
 
   /// The destination's root as SFTP names it, and as the shell does.
@@ -83,6 +89,9 @@ package actor RemoteShell: RemoteHasher {
 
   /// Makes the calls in flight throw at once. The shell cannot be used again.
   package nonisolated func interrupt() { interrupter.interrupt() }
+
+  /// What was found out stays known: the next command logs in and no more.
+  package func rest() async { drop() }
 
   package func close() {
     isClosed = true
@@ -197,19 +206,24 @@ package actor RemoteShell: RemoteHasher {
     _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void = { _ in }
   ) throws(RemoteCommand.Refusal) -> HashAnswer {
     var answer = HashAnswer(program: program, count: count, name: name)
-    var sent = 0
-    let complaints = try run(program.command, silence: silence) {
-      guard sent < count else { return nil }
-      var piece: [UInt8] = []
-      while sent < count, piece.count < 32 * 1024 {
-        piece += name(sent)
-        piece.append(0)
-        sent += 1
+    let length = (0..<count).reduce(0) { $0 + name($1).count + 1 }
+    let complaints = try run(program.command, length: length, silence: silence) {
+      var sent = 0
+      return {
+        guard sent < count else { return nil }
+        var piece: [UInt8] = []
+        while sent < count, piece.count < 32 * 1024 {
+          piece += name(sent)
+          piece.append(0)
+          sent += 1
+        }
+        return piece
       }
-      return piece
     } output: { (bytes) throws(TransportError) in
       do throws(HashAnswer.Malformed) { try answer.feed(bytes) } catch { throw incomprehensible(error.description) }
       progress(answer.position)
+    } isDone: {
+      answer.isComplete
     }
     do throws(HashAnswer.Malformed) {
       try answer.finish()
@@ -247,15 +261,19 @@ package actor RemoteShell: RemoteHasher {
   }
 
   private func collect(_ command: RemoteCommand, input: [UInt8], silence: Duration) throws(RemoteCommand.Refusal) -> [UInt8] {
-    var input: [UInt8]? = input.isEmpty ? nil : input
     var output: [UInt8] = []
-    _ = try run(command, silence: silence) {
-      defer { input = nil }
-      return input
+    _ = try run(command, length: input.count, silence: silence) {
+      var input: [UInt8]? = input.isEmpty ? nil : input
+      return {
+        defer { input = nil }
+        return input
+      }
     } output: { (bytes) throws(TransportError) in
       output += bytes
       // 20,000 folders fit many times.
       if output.count > 8 << 20 { throw incomprehensible("it does not end") }
+    } isDone: {
+      output.last == UInt8(ascii: "\n") && RemoteShell.unframe(output) != nil
     }
     return output
   }
@@ -271,22 +289,58 @@ package actor RemoteShell: RemoteHasher {
   }
 
   /// Runs a command over the connection, which is made where there is none. One that was lost while it lay idle is made again, once.
+  /// - Parameters:
+  ///   - length: How many bytes of input there are.
+  ///   - input: Begins the input anew: what it gives gives the next piece, nil at the end.
+  ///   - isDone: Whether the output so far is the whole answer.
   private func run(
-    _ command: RemoteCommand, silence: Duration, input: () -> [UInt8]?, output: (ArraySlice<UInt8>) throws(TransportError) -> Void
+    _ command: RemoteCommand, length: Int, silence: Duration, input: () -> () -> [UInt8]?,
+    output: (ArraySlice<UInt8>) throws(TransportError) -> Void, isDone: () -> Bool
   ) throws(RemoteCommand.Refusal) -> [UInt8] {
-    var touched = false
-    let feed = {
-      touched = true
-      return input()
+    var hasAnswered = false
+    func once() throws(RemoteCommand.Refusal) -> [UInt8] {
+      let taken = { (bytes: ArraySlice<UInt8>) throws(TransportError) in
+        hasAnswered = true
+        try output(bytes)
+      }
+      guard let shell = try conversation(by: settings.progressTimeout) else {
+        return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: input(), output: taken)
+      }
+      let complaints: [UInt8]?
+      do throws(TransportError) {
+        complaints = try shell.run(
+          command, length: length, interrupter: interrupter, silence: silence, input: input(), output: taken, isDone: isDone)
+      } catch {
+        // What is not understood may be this way of asking: from now on each command has a channel of its own.
+        if error.failure.kind == .protocol { conversing = .no }
+        throw .failed(error)
+      }
+      guard let complaints else { throw .silent }
+      return complaints
     }
     let reused = connection != nil
-    do throws(RemoteCommand.Refusal) {
-      return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: feed, output: output)
-    } catch {
-      guard reused, !touched, case .failed(let failure) = error, failure.sessionLost, !interrupter.isInterrupted else { throw error }
+    do throws(RemoteCommand.Refusal) { return try once() } catch {
+      // Every command can be given again.
+      guard reused, !hasAnswered, case .failed(let failure) = error, failure.sessionLost, !interrupter.isInterrupted else { throw error }
       drop()
-      return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: input, output: output)
+      return try once()
     }
+  }
+
+  /// The shell that is talked to, begun where there is none; nil where each command needs a channel of its own.
+  private func conversation(by silence: Duration) throws(RemoteCommand.Refusal) -> ShellConversation? {
+    if conversing == .no { return nil }
+    if let conversation { return conversation }
+    let connection = try connected()
+    do throws(TransportError) {
+      conversation = try ShellConversation.open(on: connection, interrupter: interrupter, silence: silence)
+    } catch {
+      if interrupter.isInterrupted || conversing == .yes { throw .failed(error) }
+    }
+    // Some servers end the connection when they are asked for something unusual. What is wrong with the network shows with the next question.
+    if conversation == nil { drop() }
+    conversing = conversation == nil ? .no : .yes
+    return conversation
   }
 
   private func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
@@ -302,6 +356,8 @@ package actor RemoteShell: RemoteHasher {
   }
 
   private func drop() {
+    conversation?.close()
+    conversation = nil
     connection?.close()
     connection = nil
   }
@@ -323,6 +379,7 @@ package actor RemoteShell: RemoteHasher {
     case .success(let found): survey = found
     }
     guard survey.programs.contains("xargs") else { return .useless("the NAS has no program xargs") }
+    if survey.programs.contains("head") { conversing = .untried }
     let programs = HashProgram.allCases.filter { survey.programs.contains($0.programName) }
     guard !programs.isEmpty else {
       return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")

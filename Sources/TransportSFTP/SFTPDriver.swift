@@ -55,8 +55,15 @@ package final class SFTPDriver: TransportDriver {
     return shell
   }
 
+  package func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {
+    if hasNoShell.load(ordering: .relaxed) { return nil }
+    guard case .available(let shell, _) = try await findShell(session) else { return nil }
+    return shell
+  }
+
   /// Looks for a shell that sees the root, by a file of random content that is removed again.
-  private func findShell(_ session: SFTPSession) async throws(TransportError) -> RemoteShellOutcome {
+  /// - Throws: `sessionLost` speaks of the session that was given, not of the shell's own connection.
+  private func findShell(_ session: any TransportSession) async throws(TransportError) -> RemoteShellOutcome {
     let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
     let file = try SFTPProbe.scratch(in: root)
     try await session.makeFolder(root)
@@ -73,7 +80,7 @@ package final class SFTPDriver: TransportDriver {
       }
       await gate.leave()
     } catch {
-      outcome = .failure(error)
+      outcome = .failure(.failure(error.failure, sessionLost: false))
     }
     do throws(TransportError) { try await session.removeFile(file) } catch {
       // What kept the shell from being found says more than what followed from it.

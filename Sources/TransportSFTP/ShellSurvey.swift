@@ -8,7 +8,7 @@ struct ShellSurvey: Sendable {
   /// Programs, home, mount points.
   static let command = RemoteCommand(
     script: """
-      printf "home %s\\n" "$HOME"; printf "home %s\\n" "$(pwd -P)"; for p in xargs openssl sha256sum shasum sha256 sync; do if command -v \
+      printf "home %s\\n" "$HOME"; printf "home %s\\n" "$(pwd -P)"; for p in xargs head openssl sha256sum shasum sha256 sync; do if command -v \
       "$p" >/dev/null 2>&1; then printf "has %s\\n" "$p"; fi; done; if [ -r /proc/mounts ]; then while read -r d m t; do printf "mount %s\\n" \
       "$m"; done </proc/mounts; fi; true
       """)

@@ -137,10 +137,11 @@ def names_bites(campaign, side):
 
 
 def soak_bites():
-    flat = [(50 << 20, 40)] * 10
-    yield "soak: memory grows", "memory grew", soak.grew(flat, [(64 << 20, 40)] * 10)[0]
-    yield "soak: descriptors grow", "descriptors grew", soak.grew(flat, [(50 << 20, 45)] * 10)[0]
-    yield "soak: flat", "", [] if soak.grew(flat, flat)[0] else [""]
+    flat, quiet = [(50 << 20, 40)] * 10, ({"anon_inode": 12}, {"nassync-queue": 1})
+    yield "soak: memory grows", "memory grew", soak.grew(flat, [(64 << 20, 40)] * 10, quiet, quiet)[0]
+    yield "soak: a descriptor is left open", "more is open at rest", soak.grew(flat, flat, quiet, ({"anon_inode": 13}, quiet[1]))[0]
+    yield "soak: a thread is left", "more threads at rest", soak.grew(flat, flat, quiet, (quiet[0], {"sftp": 1}))[0]
+    yield "soak: flat", "", [] if soak.grew(flat, flat, quiet, quiet)[0] else [""]
 
 
 def _case(campaign, part, side, number):

@@ -30,7 +30,7 @@ MUTANTS = {
     ),
     "fsync-before-settle": (
         "small files are not flushed to the NAS's disk where nothing else does it", "Sources/NASSync/JobRunner.swift",
-        "flushesSmallFiles: !(try await canSync(layout)))", "flushesSmallFiles: try await canSync(layout))",
+        "in pool.canSync != true })", "in pool.canSync == true })",
         ["durability", "--driver", "sftp-only", "--trials", "10"],
     ),
     "inode-check": (
@@ -43,6 +43,26 @@ MUTANTS = {
         "    if try await attributes(at: final) != nil { throw .alreadyExists(final) }\n    let renamed = try await status(of: .rename(",
         "    let renamed = try await status(of: .posixRename(",
         ["neighbours", "--driver", "sftp-only", "--trials", "40"],
+    ),
+    "pause": (
+        "a destination that does not answer is asked again at once", "Sources/NASSync/JobRunner+Settle.swift",
+        "next = seconds > 0 ? now + seconds : nil", "next = seconds > 0 ? now : nil",
+        ["network", "--driver", "sftp-only", "--trials", "28"],
+    ),
+    "attempts": (
+        "a destination that does not answer uses up attempts", "Sources/NASSync/JobRunner+Settle.swift",
+        "next = seconds > 0 ? now + seconds : nil", "next = seconds > 0 ? now + seconds : nil\n      attempts += 1",
+        ["network", "--driver", "sftp-only", "--trials", "28"],
+    ),
+    "outage-record": (
+        "an outage is not put on record", "Sources/NASSync/JobRunner+Settle.swift",
+        "    if ended.unreachable, let next {", "    if ended.unreachable, attempts < 0, let next {",
+        ["network", "--driver", "sftp-only", "--trials", "28"],
+    ),
+    "host-key": (
+        "another host key is taken for the right one", "Sources/TransportSFTP/HostKeyPolicy.swift",
+        "    case .changed(let line):\n", "    case .changed(let line):\n      if line >= 0 { return }\n",
+        ["network", "--driver", "sftp-only", "--trials", "28"],
     ),
 }  # fmt: skip
 

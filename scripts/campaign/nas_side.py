@@ -247,6 +247,8 @@ class _StorePlace:
 
 _SERVERS = {"sftp-shell": _NASWithShell, "sftp-only": _NASWithoutShell, "sftp-openssh": _NASByOpenSSH, "webdav": PrivateWebDAV, "s3": PrivateStore}
 DRIVERS = tuple(_SERVERS)
+# Where it makes no difference which program carries SFTP.
+PROTOCOLS = tuple(driver for driver in DRIVERS if driver != "sftp-openssh")
 
 
 class LyingSide(Side):

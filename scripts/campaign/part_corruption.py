@@ -7,7 +7,7 @@ import time
 
 from checker import Checker, tree
 from lab import METADATA, Settings, Workstation
-from nas_side import DRIVERS
+from nas_side import PROTOCOLS
 
 _MANIFEST, _RECEIPT, _RECORD = (f"{METADATA}/{name}".encode() for name in ("checksums.sha256", "receipt.json", "creation.json"))
 # Where drivers and servers cut what they carry.
@@ -22,7 +22,7 @@ _WEIGHTS = {"bit_first": 3, "bit_last": 3, "bit_random": 3, "bit_chunk_edge": 5,
 class CorruptionPart:
     """A case is a workstation with a batch of published runs, of which nearly each is changed in one way."""
 
-    drivers = DRIVERS
+    drivers = PROTOCOLS
     unavailable = ""
 
     def __init__(self, campaign, side):

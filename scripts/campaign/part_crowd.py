@@ -5,7 +5,7 @@ import os
 from checker import Checker
 from faults import tracing
 from lab import Settings, Workstation
-from nas_side import DRIVERS
+from nas_side import PROTOCOLS
 
 # Between reading a job and moving it on, each waits for a moment.
 _SLOWED = ("pread64", "flock", "fcntl")
@@ -14,7 +14,7 @@ _SLOWED = ("pread64", "flock", "fcntl")
 class CrowdPart:
     """A case is a failed job, which a crowd wants to have tried again, enqueued and sent."""
 
-    drivers = DRIVERS
+    drivers = PROTOCOLS
     unavailable = ""
 
     def __init__(self, campaign, side):

@@ -10,7 +10,7 @@ import unicodedata
 import names_corpus
 from checker import digest, tree
 from lab import BOOKKEEPING, EQUIPMENT, METADATA, Settings, Workstation, seeded
-from nas_side import DRIVERS
+from nas_side import PROTOCOLS
 from names_watch import Watch
 
 _RUNS_PER_CASE = 8
@@ -22,7 +22,7 @@ _MARK = "pwned-by-a-name"
 class NamesPart:
     """A case is a workstation with some hostile runs. The first cases are the trees that are large or need rights."""
 
-    drivers = DRIVERS
+    drivers = PROTOCOLS
     unavailable = ""
 
     def __init__(self, campaign, side):

@@ -6,7 +6,7 @@ import sqlite3
 import queue_damage
 from checker import Checker
 from lab import Settings, Workstation
-from nas_side import DRIVERS
+from nas_side import PROTOCOLS
 from queue_damage import Attack
 from queue_population import EXPECTED, Population
 
@@ -20,7 +20,7 @@ EAGER = {"enabled": True, "min_verify_passes": 1, "min_age_hours": 0}
 class QueueFilePart:
     """A case is a workstation with a run in every state; its queue file is damaged again and again, and put back as it was after each look."""
 
-    drivers = DRIVERS
+    drivers = PROTOCOLS
     unavailable = ""
 
     def __init__(self, campaign, side):

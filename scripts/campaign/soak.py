@@ -3,8 +3,8 @@
 
     soak.py [--minutes N] [--seed N] [--driver D]… [--program FILE] [--keep FOLDER]
 
-Prints a line a minute and, at the end, medians of the first and of the last third. Exits 1 where either grew by more than stated below, or where the
-independent checker finds anything. Drivers: sftp-shell, sftp-only, webdav; by default the instruments are spread over one server of each.
+Prints a line a minute and, at the end, the memory of the first and of the last third, and what was open at rest before the first fault and after the
+last. Exits 1 where either grew by more than stated below, or where the independent checker finds anything. Drivers: sftp-shell, sftp-only, webdav; by default the instruments are spread over one server of each.
 """
 
 import argparse
@@ -32,8 +32,10 @@ _INSTRUMENTS = 8
 _SAMPLE_SECONDS = 3
 # Until each worker has had each destination, there is more to open; a soak that is long enough leaves that out.
 _WARM_UP_SECONDS = 60
-# What may be added between the first third and the last.
-_MEMORY_PART, _MEMORY_MORE, _DESCRIPTORS_MORE = 0.10, 8 << 20, 4
+# What may be added to memory between the first third and the last; at rest, nothing may be added to what is open.
+_MEMORY_PART, _MEMORY_MORE = 0.10, 8 << 20
+# Connections that nobody uses are closed after 30 s.
+_REST_SECONDS = 60
 _DRIVERS = ("sftp-shell", "sftp-only", "webdav")
 _SETTLED = ("verified", "cleanup_eligible", "cleaned")
 
@@ -46,7 +48,7 @@ class Bench:
         self.lab, self.state = base / "lab", base / "state"
         (base / "equipment").mkdir()
         self.lab.mkdir()
-        self.places = {}
+        self.places, self.resting = {}, True
         for number in range(_INSTRUMENTS):
             side = sides[number % len(sides)]
             self.places[f"SOAK_{number:02}"] = side.place(f"soak-{number}")
@@ -59,7 +61,7 @@ class Bench:
     def configure(self, workers):
         """`workers` changes with each reading of the configuration, so that there is something to change."""
         settings = Settings(
-            workers=workers, verify={"audit_interval": "20s"}, retry={"backoff": ["500ms"] * 30},
+            workers=workers, verify={"audit_interval": "10h" if self.resting else "20s"}, retry={"backoff": ["500ms"] * 30},
             cleanup={"enabled": True, "min_verify_passes": 1, "min_age_hours": 0},
         )  # fmt: skip
         _replace(self.base / "nassync.yaml", settings.values)
@@ -76,9 +78,9 @@ class Bench:
     def start(self):
         self.service = subprocess.Popen([str(self.program), "serve"], cwd=self.base, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
 
-    def arrive(self):
+    def arrive(self, name=None):
         """A run of one of the instruments, written file by file, its sentinel last."""
-        name = self.random.choice(list(self.places))
+        name = name or self.random.choice(list(self.places))
         path = self.lab / name / f"P{len(self.runs) % 7}" / "Runs" / f"Run_{len(self.runs):06}"
         (path / METADATA).mkdir(parents=True)
         record = {"schema_version": "1.8", "level": "run", "run_kind": "experimental", "sync_status": "pending", "validation_overrides": []}
@@ -115,6 +117,12 @@ class Bench:
             if not (isinstance(content, bytes) and digest(content) == wanted) and file not in listed:
                 found.append(f"LOST: {file!r} of {path}")
         return found
+
+    def rest(self, resting):
+        """Without audits there is nothing to do once every run has arrived."""
+        self.resting = resting
+        self.configure(4)
+        self.service.send_signal(signal.SIGHUP)
 
     def states(self):
         """{run path: state}, by reading beside the service; empty while that is not possible."""
@@ -238,25 +246,43 @@ def kinds(process):
     return dict(found), dict(threads)
 
 
-def grew(first, last):
-    """What is too much from the first to the last third, each [(resident, descriptors)]: the median of memory, the lowest decile of descriptors."""
+def at_rest(bench):
+    """({kind of descriptor: how many}, {name of thread: how many}) of a service that has nothing to do, once all that is idle was closed."""
+    least, until = None, time.monotonic() + _REST_SECONDS
+    while time.monotonic() < until:
+        time.sleep(1)
+        found = kinds(bench.service.pid)
+        if least is None or sum(found[0].values()) <= sum(least[0].values()):
+            least = found
+    return least
+
+
+def grew(first, last, before, after):
+    """What is too much: from the first third to the last, each [(resident, descriptors)], and at rest before and after."""
     found = []
     memory = [statistics.median(resident for resident, _ in third) for third in (first, last)]
-    # What is open for a moment (a run's files, a second session) depends on the moment; what leaked is open in quiet moments, too.
-    descriptors = [statistics.quantiles((count for _, count in third), n=10)[0] for third in (first, last)]
     if memory[1] > memory[0] * (1 + _MEMORY_PART) + _MEMORY_MORE:
         found.append(f"memory grew from {memory[0] / 2**20:.1f} to {memory[1] / 2**20:.1f} MiB")
-    if descriptors[1] > descriptors[0] + _DESCRIPTORS_MORE:
-        found.append(f"open descriptors grew from {descriptors[0]:.0f} to {descriptors[1]:.0f}")
-    return found, memory, descriptors
+    if sum(after[0].values()) > sum(before[0].values()):
+        found.append(f"more is open at rest: {before[0]} became {after[0]}")
+    # The cooperative pool has as many threads as it had to have once.
+    own = [{name: count for name, count in threads.items() if name.startswith(("nassync-", "sftp", "shell", "http"))} for _, threads in (before, after)]
+    if sum(own[1].values()) > sum(own[0].values()):
+        found.append(f"more threads at rest: {own[0]} became {own[1]}")
+    return found, memory
 
 
 def soak(bench, minutes):
-    """Returns (samples, violations, faults)."""
+    """Returns (samples, violations, faults, what was open at rest before and after)."""
     violations, samples, warm = [], [], False
-    for _ in range(_INSTRUMENTS):
-        bench.arrive()
+    for name in bench.places:
+        bench.arrive(name)
     bench.start()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not all(bench.states().get(str(path)) in _SETTLED for path in bench.runs):
+        time.sleep(0.5)
+    before = at_rest(bench)
+    bench.rest(False)
     faults = Faults(bench)
     faults.start()
     started = time.monotonic()
@@ -294,12 +320,15 @@ def soak(bench, minutes):
         time.sleep(0.05)
     faults.over.set()
     faults.join(timeout=30)
-    violations += settle(bench)
-    return samples, violations, faults
+    violations += arrived(bench)
+    bench.rest(True)
+    after = at_rest(bench)
+    violations += ended(bench)
+    return samples, violations, faults, (before, after)
 
 
-def settle(bench):
-    """Without faults everything comes to its end; then every run is looked at."""
+def arrived(bench):
+    """Without faults everything comes to its end."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and bench.service.poll() is None:
         states = bench.states()
@@ -310,7 +339,12 @@ def settle(bench):
             subprocess.run([str(bench.program), "retry", "--all-failed"], cwd=bench.base, capture_output=True, check=False)
         time.sleep(1)
     states = bench.states()
-    found = [f"STRANDED: {path} is {states.get(str(path), 'unknown')}" for path in bench.runs if states.get(str(path)) not in _SETTLED]
+    return [f"STRANDED: {path} is {states.get(str(path), 'unknown')}" for path in bench.runs if states.get(str(path)) not in _SETTLED]
+
+
+def ended(bench):
+    """The service ends when it is told to; then every run is looked at."""
+    found = []
     bench.service.send_signal(signal.SIGTERM)
     try:
         if (code := bench.service.wait(timeout=30)) != 0:
@@ -341,7 +375,7 @@ def main():
             sides.append(Side(driver, base / f"server-{driver}"))
             sides[-1].start()
         bench = Bench(base, options.program.resolve(), sides, random.Random(options.seed))
-        samples, violations, faults = soak(bench, options.minutes)
+        samples, violations, faults, rests = soak(bench, options.minutes)
     except CannotStart as problem:
         print(f"soak: {problem}", file=sys.stderr)
         return 1
@@ -355,19 +389,21 @@ def main():
             options.keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(base / "serve.log", options.keep / "serve.log")
         shutil.rmtree(base, ignore_errors=True)
-    return report(bench, samples, violations, faults)
+    return report(bench, samples, violations, faults, rests)
 
 
-def report(bench, samples, violations, faults):
+def report(bench, samples, violations, faults, rests):
     """Prints the table; returns the exit code."""
     third = len(samples) // 3
     growth = ["too few samples to say anything"]
     if third >= 3:
-        growth, memory, descriptors = grew(samples[:third], samples[-third:])
-        print(f"\n{'':<22}{'first third':>12}{'last third':>12}{'allowed':>12}")
+        growth, memory = grew(samples[:third], samples[-third:], *rests)
+        print(f"\n{'':<34}{'first':>10}{'last':>10}{'allowed':>10}")
         allowed = memory[0] * (1 + _MEMORY_PART) + _MEMORY_MORE
-        print(f"{'resident memory, MiB':<22}{memory[0] / 2**20:>12.1f}{memory[1] / 2**20:>12.1f}{allowed / 2**20:>12.1f}")
-        print(f"{'open descriptors':<22}{descriptors[0]:>12.0f}{descriptors[1]:>12.0f}{descriptors[0] + _DESCRIPTORS_MORE:>12.0f}")
+        print(f"{'resident memory of a third, MiB':<34}{memory[0] / 2**20:>10.1f}{memory[1] / 2**20:>10.1f}{allowed / 2**20:>10.1f}")
+        for what, which in (("descriptors at rest", 0), ("threads at rest", 1)):
+            counts = [sum(rest[which].values()) for rest in rests]
+            print(f"{what:<34}{counts[0]:>10}{counts[1]:>10}{counts[0] if which == 0 else '':>10}")
     print(f"\n{len(bench.runs)} runs, {len(samples)} samples, faults: {', '.join(f'{name} {count}' for name, count in sorted(faults.done.items()))}")
     for text in (violations + growth)[:20]:
         print(f"VIOLATION: {text}")
