@@ -156,7 +156,8 @@ struct ComponentSender: Sendable {
       try await awaitBandwidth(content.count)
       try await pool.withSession(width: width) { (session) throws(TransportError) in
         try await session.put(
-          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles())
+          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles()
+        )
       }
     }
     try await record(row, state: .sent, durable: entry.fingerprint.size, digest: digest, isFile: true)

@@ -134,7 +134,8 @@ extension JobRunner {
     let address = route.pool.driver.address
     let queue = environment.queue
     route.survey.learn(try await queued { () async throws(SyncFailure) in try await queue.destinationFacts(address) })
-    guard route.survey.begin(wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds, newerThan: asked) else {
+    guard route.survey.begin(wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds, newerThan: asked)
+    else {
       return nil
     }
     do throws(StepFailure) { try await reach(job) } catch {

@@ -131,8 +131,11 @@ struct JobRunner: Sendable {
   /// Looks for the hashing program, and whether the NAS can be told to write everything to its disks at once, while the run is already sent: that takes
   /// a log-in and a few commands. Where it can, small files are not flushed one by one any more.
   private func prepareProof(_ layout: RemoteLayout) async {
-    // Whoever needs the answer asks again, and is told what went wrong.
-    if route.pool.canSync == nil { _ = try? await syncRemote(layout.staging) } else { _ = try? await route.pool.hasher() }
+    if route.pool.canSync == nil {
+      _ = try? await syncRemote(layout.staging)  // whoever needs the answer asks again, and is told what went wrong
+    } else {
+      _ = try? await route.pool.hasher()  // the same
+    }
   }
 
   /// Makes the NAS write what lies below a folder to its disks.
