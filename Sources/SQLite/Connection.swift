@@ -79,6 +79,9 @@ package final class Connection {
     return statement
   }
 
+  /// The texts of all statements that were prepared on this connection.
+  package var preparedStatements: [String] { Array(cache.keys) }
+
   /// Runs a statement with values; returns the number of rows changed.
   @discardableResult
   package func run(_ sql: String, _ values: [Value] = []) throws(SQLiteError) -> Int {
@@ -87,6 +90,17 @@ package final class Connection {
     defer { statement.reset() }
     while try statement.step() {}
     return Int(sqlite3_changes(handle))
+  }
+
+  /// Runs a statement once with each list of values: what is done for each row alone, binding and stepping, is all that is done for it.
+  package func run(_ sql: String, each rows: some Sequence<[Value]>) throws(SQLiteError) {
+    let statement = try statement(sql)
+    defer { statement.reset() }
+    for values in rows {
+      try statement.bind(values)
+      while try statement.step() {}
+      statement.reset()
+    }
   }
 
   /// All rows of a query, each made by `row`.
