@@ -261,9 +261,10 @@ enum QueueSchema {
           WHERE claimed_by IS NULL AND (state = 'queued' OR state = 'awaiting_verify');
         -- Lists of what is in a state, in the order of arrival and a piece at a time.
         CREATE INDEX job_in_state ON job (state, number);
-        -- What a service asks of all verified, and of all eligible jobs every minute, without reading their rows.
-        CREATE INDEX job_verified ON job (number, verify_passes) WHERE state = 'verified';
-        CREATE INDEX job_eligible ON job (number, cleanup_noted_at) WHERE state = 'cleanup_eligible';
+        -- What a service asks of all verified, and of all eligible jobs every minute, without reading their rows: the condition alone does not
+        -- spare them, so the state is a column too.
+        CREATE INDEX job_verified ON job (state, number, verify_passes) WHERE state = 'verified';
+        CREATE INDEX job_eligible ON job (state, number, cleanup_noted_at) WHERE state = 'cleanup_eligible';
         -- What wants a person.
         CREATE INDEX job_in_trouble ON job (number, state) WHERE error_kind IS NOT NULL;
         CREATE INDEX job_kept ON job (number, state) WHERE cleanup_note IS NOT NULL;

@@ -22,7 +22,11 @@ package enum QueueSeals {
       var hasher = SHA256Hasher()
       hasher.update(bytes)
       // Without SHA-256 there is no seal, and without a seal nothing is deleted.
-      return hasher.finalize()?.bytes.prefix(8).reduce(0) { $0 << 8 | Int64($1) }
+      return hasher.finalize().map { digest in
+        var seal: Int64 = 0
+        for index in 0..<8 { seal = seal << 8 | Int64(digest.bytes[index]) }
+        return seal
+      }
     }
   }
 

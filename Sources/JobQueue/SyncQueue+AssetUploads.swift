@@ -110,7 +110,8 @@ extension SyncQueue {
   package func assetUploads(openOnly: Bool) throws(SyncFailure) -> [AssetUploadRow] {
     try read { (connection) throws(SQLiteError) in
       try connection.query(
-        "SELECT \(Self.uploadColumns) FROM asset_upload\(openOnly ? " WHERE state = 'pending'" : "") ORDER BY number", [], Self.upload)
+        "SELECT \(Self.uploadColumns) FROM asset_upload\(openOnly ? " INDEXED BY asset_upload_one_open WHERE state = 'pending'" : "") ORDER BY number",
+        [], Self.upload)
     }
   }
 

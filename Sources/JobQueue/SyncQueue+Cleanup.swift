@@ -3,19 +3,19 @@ import SyncModel
 
 /// What the queue remembers of removals of local copies.
 extension SyncQueue {
-  /// The statements of a service's rounds. Both read an index alone, but for what they find.
+  /// The statements of a service's rounds. Both read an index alone, but for what they find; the planner, which knows of no sizes, is told which.
   enum CleanupStatement {
     /// Verified jobs with enough passes that lie far enough back, whatever clocks say of the time between. ?1: after this number,
     /// ?2: the passes, ?3: the moment, ?4: how many.
     static let ripening = """
-      SELECT number FROM job WHERE state = 'verified' AND number > ?1 AND verify_passes >= ?2
+      SELECT number FROM job INDEXED BY job_verified WHERE state = 'verified' AND number > ?1 AND verify_passes >= ?2
         AND (SELECT count(*) FROM verification_pass WHERE verification_pass.job = job.number AND wall <= ?3) >= ?2
       ORDER BY number LIMIT ?4
       """
     /// Eligible jobs that were not kept just now; one that was kept later than now was so by a clock that was set back since.
     /// ?1: after this number, ?2: now, ?3: just now began then, ?4: how many.
     static let removable = """
-      SELECT number FROM job WHERE state = 'cleanup_eligible' AND number > ?1
+      SELECT number FROM job INDEXED BY job_eligible WHERE state = 'cleanup_eligible' AND number > ?1
         AND (cleanup_noted_at IS NULL OR cleanup_noted_at > ?2 OR cleanup_noted_at <= ?3)
       ORDER BY number LIMIT ?4
       """

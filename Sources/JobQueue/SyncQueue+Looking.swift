@@ -25,7 +25,10 @@ extension SyncQueue {
     static let counts = "SELECT state, runs FROM run_count WHERE runs > 0"
     /// Newest jobs with an error, and those whose local copy was kept.
     static let inTrouble = "SELECT \(RowCoding.jobColumns) FROM job WHERE error_kind IS NOT NULL AND \(isNewest)"
-    static let kept = "SELECT \(RowCoding.jobColumns) FROM job WHERE cleanup_note IS NOT NULL AND state = 'cleanup_eligible' AND \(isNewest)"
+    static let kept = """
+      SELECT \(RowCoding.jobColumns) FROM job INDEXED BY job_kept
+      WHERE cleanup_note IS NOT NULL AND state = 'cleanup_eligible' AND \(isNewest)
+      """
     /// Bytes that active jobs still want. ?1: the destination.
     static let wanted = """
       SELECT coalesce(sum(max(0, bytes_total - bytes_sent)), 0) FROM job

@@ -9,7 +9,7 @@ extension SyncQueue {
     static let since = """
       SELECT job, (SELECT from_state FROM history AS first
           WHERE first.job = changed.job AND first.sequence > ?1 AND first.from_state IS NOT NULL ORDER BY first.sequence LIMIT 1)
-      FROM (SELECT DISTINCT job FROM history WHERE sequence > ?1) AS changed ORDER BY job
+      FROM (SELECT DISTINCT job FROM history NOT INDEXED WHERE sequence > ?1) AS changed ORDER BY job
       """
   }
 
@@ -18,6 +18,14 @@ extension SyncQueue {
     package let number: Int64
     /// A state that this version does not know counts as one that is left alone.
     package let state: JobState
+
+    package init(number: Int64, state: JobState) {
+      self.number = number
+      self.state = state
+    }
+
+    /// Of a run's newest job.
+    package init(_ job: JobRow) { self.init(number: job.number, state: job.state) }
   }
 
   /// A run's newest job of which the history has news.

@@ -130,7 +130,7 @@ actor RunWatcher {
     for job in news.map(\.job) {
       let key = Array(job.runPath.utf8)
       // Of others nobody has asked yet, and of most, which are no longer here, nobody will.
-      if observations[key] != nil { standings[key] = SyncQueue.RunStanding(number: job.number, state: job.state) }
+      if observations[key] != nil { standings[key] = SyncQueue.RunStanding(job) }
     }
     self.sequence = last
   }

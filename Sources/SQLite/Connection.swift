@@ -136,9 +136,9 @@ package final class Connection {
       { context, count, values in
         guard let context, let pointer = sqlite3_user_data(context) else { return }
         let box = Unmanaged<DigestBox>.fromOpaque(pointer).takeUnretainedValue()
-        var bytes: [UInt8] = []
-        for index in 0..<Int(count) { DigestBox.append(values?[index], to: &bytes) }
-        if let result = bytes.withUnsafeBytes(box.body) { sqlite3_result_int64(context, result) } else { sqlite3_result_null(context) }
+        box.bytes.removeAll(keepingCapacity: true)
+        for index in 0..<Int(count) { DigestBox.append(values?[index], to: &box.bytes) }
+        if let result = box.bytes.withUnsafeBytes(box.body) { sqlite3_result_int64(context, result) } else { sqlite3_result_null(context) }
       }, nil, nil,
       { pointer in if let pointer { Unmanaged<DigestBox>.fromOpaque(pointer).release() } })
     // SQLite releases the box itself where it refuses.
@@ -147,6 +147,8 @@ package final class Connection {
 
   private final class DigestBox {
     let body: @Sendable (UnsafeRawBufferPointer) -> Int64?
+    /// Used again and again, on the connection's thread.
+    var bytes: [UInt8] = []
     init(_ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) { self.body = body }
 
     /// A byte for the type, then the value; of texts and blobs their length first.

@@ -23,7 +23,8 @@ struct QueueData {
   func fill(_ path: String) throws {
     let connection = try Connection(path: path)
     try QueueSeals.define(on: connection)
-    try connection.execute("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; PRAGMA locking_mode = EXCLUSIVE")
+    try connection.execute("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -400000")
+    try connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     // Whatever is written keeps its place in the order of arrival, so that the file is as large as one that grew.
     for start in stride(from: 1, through: jobs, by: 100_000) {
       let end = min(jobs, start + 99_999)
@@ -105,7 +106,8 @@ struct QueueData {
       RunEntry(
         path: try RelativePath("plate_\(number / 400)/well_\(number)_channel_\(number % 4).tif"), kind: .file,
         fingerprint: FileFingerprint(
-          device: 64768, inode: UInt64(number), size: 4096, modified: 1_790_000_000_000_000_000, changed: 1_790_000_000_000_000_001, mode: 0o644))
+          device: 64768, inode: UInt64(number), size: 4096, modified: 1_790_000_000_000_000_000, changed: 1_790_000_000_000_000_001,
+          mode: 0o644))
     }
   }
 

@@ -67,11 +67,11 @@ import Testing
     (
       SyncQueue.CleanupStatement.ripening,
       [
-        "SEARCH job USING COVERING INDEX job_verified (number>?)", "CORRELATED SCALAR SUBQUERY 1",
+        "SEARCH job USING COVERING INDEX job_verified (state=? AND number>?)", "CORRELATED SCALAR SUBQUERY 1",
         "SEARCH verification_pass USING INDEX verification_pass_by_job (job=?)",
       ]
     ),
-    (SyncQueue.CleanupStatement.removable, ["SEARCH job USING COVERING INDEX job_eligible (number>?)"]),
+    (SyncQueue.CleanupStatement.removable, ["SEARCH job USING COVERING INDEX job_eligible (state=? AND number>?)"]),
     (SyncQueue.LookStatement.components, ["SEARCH component USING PRIMARY KEY (job=?)"]),
   ])
   func looksAreSearches(_ sql: String, _ plan: [String]) async throws {

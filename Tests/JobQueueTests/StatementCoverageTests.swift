@@ -48,12 +48,19 @@ import Testing
   /// The test itself must be able to fail.
   @Test func aStatementWithoutAnIndexIsFound() async throws {
     try await QueueFixture.with { fixture in
-      for sql in ["SELECT number FROM job WHERE updated_at < 5", "SELECT count(*) FROM component WHERE size = 1", "DELETE FROM history WHERE at < ?1"] {
-        #expect(try await fixture.queue.plan(sql).contains(where: Self.readsAll), "\(sql)")
+      let without = [
+        "SELECT number FROM job WHERE updated_at < 5", "SELECT count(*) FROM component WHERE size = 1", "DELETE FROM history WHERE at < ?1",
+      ]
+      for sql in without {
+        let plan = try await fixture.queue.plan(sql)
+        #expect(plan.contains { Self.readsAll($0) }, "\(sql)")
       }
-      #expect(try await !fixture.queue.plan("SELECT * FROM outage").contains(where: Self.readsAll))
-      #expect(Self.holds("SELECT a FROM b WHERE c", ["SELECT a FROM", "WHERE c"]) && !Self.holds("SELECT a FROM b", ["SELECT a FROM b WHERE"]))
-      #expect(try Self.literals().count > 80)
+      let plan = try await fixture.queue.plan("SELECT * FROM outage")
+      #expect(!plan.contains { Self.readsAll($0) })
+      #expect(Self.holds("SELECT a FROM b WHERE c", ["SELECT a FROM", "WHERE c"]))
+      #expect(!Self.holds("SELECT a FROM b", ["SELECT a FROM b WHERE"]))
+      let literals = try Self.literals()
+      #expect(literals.count > 80)
     }
   }
 
@@ -62,8 +69,8 @@ import Testing
     let words = line.split(separator: " ")
     // Common table expressions and subqueries have names that no table has.
     let tables: Set<String> = [
-      "job", "component", "history", "verification_pass", "audit_spell", "asset", "asset_component", "asset_upload", "asset_upload_component",
-      "j", "newer", "later", "first", "a", "c",
+      "job", "component", "history", "verification_pass", "audit_spell", "asset", "asset_component", "asset_upload",
+      "asset_upload_component", "j", "newer", "later", "first", "a", "c",
     ]
     guard words.count > 1, tables.contains(String(words[1])), !small.contains(String(words[1])) else { return false }
     return !narrow.contains { line.hasSuffix(" \($0)") }
@@ -94,7 +101,8 @@ import Testing
 
   /// Every string in the room's source that begins like a statement.
   private static func literals() throws -> [Literal] {
-    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Sources/JobQueue").standardizedFileURL
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    let folder = tests.appendingPathComponent("../../Sources/JobQueue").standardizedFileURL
     var result: [Literal] = []
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() where name.hasSuffix(".swift") {
       // Migrations run where a file is made; what they do to an old one is tested elsewhere.

@@ -25,7 +25,9 @@ struct StatusCommand: Sendable {
         await context.console.document(only)
       } else {
         await context.console.document(answer.runs)
-        if context.options.json, let overview = answer.overview { for line in StatusText.rest(overview) { await context.console.note(line) } }
+        if context.options.json, let overview = answer.overview {
+          for line in StatusText.rest(overview) { await context.console.note(line) }
+        }
       }
       return .done
     }
