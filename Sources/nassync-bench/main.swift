@@ -36,7 +36,7 @@ do {
   case ("bandwidth", ...2, let seconds?) where seconds >= 0.1 && seconds <= 3600: try await bandwidth(seconds: seconds)
   case ("gate", ...2, let files?) where files >= 1 && files <= 10_000_000: try await GateBench.run(files: Int(files))
   case ("walk", ...2, let files?) where files >= 1 && files <= 10_000_000: try await WalkBench.run(files: Int(files))
-  case ("queue", ...3, let jobs?) where jobs >= 1000 && jobs <= 10_000_000:
+  case ("queue", ...3, let jobs?) where jobs >= 10_000 && jobs <= 10_000_000:
     try await QueueBench.run(jobs: Int(jobs), made: arguments.count == 3 ? arguments.last : nil)
   default:
     let usage = "usage: nassync-bench bandwidth [SECONDS] | gate [FILES] | walk [FILES] | queue [JOBS [FILE]]\n"
