@@ -77,8 +77,8 @@ let package = Package(
     room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
     .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
     .executableTarget(
-      name: "nassync-bench", dependencies: ["Bandwidth", "SyncModel", "Intake", "Gate", "CLinux"], path: "Sources/nassync-bench",
-      swiftSettings: strict),
+      name: "nassync-bench", dependencies: ["Bandwidth", "SyncModel", "Intake", "Gate", "JobQueue", "SQLite", "Digests", "CLinux"],
+      path: "Sources/nassync-bench", swiftSettings: strict),
 
     .target(name: "TestSupport", dependencies: ["SyncModel", "CLinux"], path: "Tests/TestSupport", swiftSettings: strict),
     tests("SyncModelTests", ["SyncModel", "Executors", "Digests", "TestSupport"]),

@@ -3,13 +3,17 @@ import SyncModel
 
 /// Incremental SHA-256 by libcrypto, which uses the CPU's SHA instructions. Owns its `EVP_MD_CTX`.
 package struct SHA256Hasher: ~Copyable {
+  /// Looked up once: looking it up takes as long as hashing a small file. Never changed or freed, so any thread may use it. Nil, which fails
+  /// every hasher, where a policy forbids SHA-256.
+  private nonisolated(unsafe) static let algorithm: OpaquePointer? = EVP_MD_fetch(nil, "SHA2-256", nil)
+
   private let context: OpaquePointer?
   private var failed = false
 
   package init() {
     let context = EVP_MD_CTX_new()
     self.context = context
-    failed = context == nil || EVP_DigestInit_ex(context, EVP_sha256(), nil) != 1
+    failed = context == nil || EVP_DigestInit_ex(context, Self.algorithm, nil) != 1
   }
 
   deinit { EVP_MD_CTX_free(context) }

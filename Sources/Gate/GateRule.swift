@@ -36,23 +36,36 @@ package struct GateSubject: Sendable {
   package let location: RunLocation
   package let context: GateContext
   package let record: Record
-  /// The name of every entry once, and before them the names below the equipment's folder that lead to the run.
-  package let names: [Name]
 
   package init(snapshot: RunSnapshot, location: RunLocation, context: GateContext) {
     self.snapshot = snapshot
     self.location = location
     self.context = context
     record = Self.readRecord(of: snapshot)
-    var names: [Name] = []
-    names.reserveCapacity(snapshot.entries.count + 4)
-    for segment in location.relative.segments { names.append(Name(bytes: segment, path: nil)) }
-    for entry in snapshot.entries {
-      let bytes = entry.path.bytes
-      let start = bytes.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
-      names.append(Name(bytes: bytes[start...], path: entry.path))
+  }
+
+  /// The name of every entry once, and before them the names below the equipment's folder that lead to the run.
+  package var names: Names { Names(leading: location.relative.segments, entries: snapshot.entries) }
+
+  /// Made while they are gone through: of a million entries there is no second list.
+  package struct Names: Sequence, IteratorProtocol {
+    private let leading: [ArraySlice<UInt8>]
+    private let entries: [RunEntry]
+    private var position = 0
+
+    fileprivate init(leading: [ArraySlice<UInt8>], entries: [RunEntry]) {
+      self.leading = leading
+      self.entries = entries
     }
-    self.names = names
+
+    package mutating func next() -> Name? {
+      defer { position += 1 }
+      if position < leading.count { return Name(bytes: leading[position], path: nil) }
+      guard position - leading.count < entries.count else { return nil }
+      let path = entries[position - leading.count].path
+      let start = path.bytes.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
+      return Name(bytes: path.bytes[start...], path: path)
+    }
   }
 
   /// The record of a snapshot. One that is there and cannot be read is never taken for none.

@@ -76,9 +76,11 @@ private struct TreeWalk {
     device = UInt64(status.st_dev)
   }
 
-  func result() -> RunSnapshot {
+  /// Gives away what was found: of a run of a million files there is one list in memory, no second one.
+  consuming func result() -> RunSnapshot {
     var kept = entries
-    if !vanished.isEmpty { kept = entries.indices.filter { !vanished.contains($0) }.map { entries[$0] } }
+    entries = []
+    if !vanished.isEmpty { kept = kept.indices.filter { !vanished.contains($0) }.map { kept[$0] } }
     kept.sort { $0.path < $1.path }
     return RunSnapshot(
       root: folder.root, metadataFolder: metadataFolder, entries: kept, excluded: excluded.sorted(), record: record,

@@ -45,7 +45,10 @@ package struct JobRow: Hashable, Sendable {
   package let cleanupNotedAt: Double?
 
   /// Name of the hidden staging folder beside the final one. It carries the job's id, so no two jobs share one.
-  package var stagingName: String { ".nassync-\(id)" }
+  package var stagingName: String { Self.stagingName(id: id) }
+
+  /// As above, of a job by its id.
+  package static func stagingName(id: String) -> String { ".nassync-\(id)" }
 }
 
 /// What a job is registered with.

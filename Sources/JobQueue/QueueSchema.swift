@@ -251,5 +251,50 @@ enum QueueSchema {
         ) STRICT, WITHOUT ROWID;
         """),
     Migration(version: 5, sql: QueueSeals.migration),
+    Migration(
+      version: 6,
+      sql: """
+        -- For claims: what waits, by instrument, destination and priority, so that what goes to a destination that is out is passed over in one
+        -- step, however many jobs that are. Within a priority what has no time set comes first. The condition is repeated word by word.
+        DROP INDEX job_due;
+        CREATE INDEX job_turn ON job (state, claimed_by, equipment_id, destination, priority DESC, next_attempt_at, number)
+          WHERE claimed_by IS NULL AND (state = 'queued' OR state = 'awaiting_verify');
+        -- Lists of what is in a state, in the order of arrival and a piece at a time.
+        CREATE INDEX job_in_state ON job (state, number);
+        -- What a service asks of all verified, and of all eligible jobs every minute, without reading their rows: the condition alone does not
+        -- spare them, so the state is a column too.
+        CREATE INDEX job_verified ON job (state, number, verify_passes) WHERE state = 'verified';
+        CREATE INDEX job_eligible ON job (state, number, cleanup_noted_at) WHERE state = 'cleanup_eligible';
+        -- What wants a person.
+        CREATE INDEX job_in_trouble ON job (number, state) WHERE error_kind IS NOT NULL;
+        CREATE INDEX job_kept ON job (number, state) WHERE cleanup_note IS NOT NULL;
+        CREATE INDEX history_of_doubts ON history (job, sequence, event)
+          WHERE event IN ('nas_mismatch_on_demand', 'local_mismatch_on_demand', 'audit_not_made');
+
+        -- How many runs there are whose newest job is in a state: counting a million of them takes longer than anybody wants to wait.
+        CREATE TABLE run_count (
+          state TEXT PRIMARY KEY,
+          runs INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO run_count (state, runs)
+          SELECT state, count(*) FROM job
+          WHERE NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = job.run_path AND newer.generation > job.generation)
+          GROUP BY state;
+        CREATE TRIGGER run_is_counted_i AFTER INSERT ON job
+          WHEN NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = NEW.run_path AND newer.generation > NEW.generation)
+          BEGIN
+            -- Of a run the newest job counts alone.
+            UPDATE run_count SET runs = runs - 1 WHERE state =
+              (SELECT state FROM job WHERE run_path = NEW.run_path AND generation < NEW.generation ORDER BY generation DESC LIMIT 1);
+            INSERT INTO run_count (state, runs) VALUES (NEW.state, 1) ON CONFLICT (state) DO UPDATE SET runs = runs + 1;
+          END;
+        CREATE TRIGGER run_is_counted_u AFTER UPDATE OF state ON job
+          WHEN OLD.state <> NEW.state
+            AND NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = NEW.run_path AND newer.generation > NEW.generation)
+          BEGIN
+            UPDATE run_count SET runs = runs - 1 WHERE state = OLD.state;
+            INSERT INTO run_count (state, runs) VALUES (NEW.state, 1) ON CONFLICT (state) DO UPDATE SET runs = runs + 1;
+          END;
+        """),
   ]
 }

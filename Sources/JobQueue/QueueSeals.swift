@@ -7,9 +7,9 @@ import SyncModel
 /// SQLite notices a damaged page only where its structure is hurt; a bit that flips inside a value is read as another value. So a job's row, its
 /// components' identities, its verifications and the clock's readings each carry a seal: the first 8 bytes of a SHA-256 over their values, made
 /// when they are written, compared before anything is deleted, and a job's before it is changed.
-enum QueueSeals {
+package enum QueueSeals {
   /// The function's name in SQL.
-  static let function = "nassync_seal"
+  package static let function = "nassync_seal"
   /// What the trigger says that keeps a damaged row from being changed.
   static let damagedRow = "a row is not what was written"
 
@@ -17,12 +17,16 @@ enum QueueSeals {
   static func isDamagedRow(_ error: SQLiteError) -> Bool { error.isTrigger && error.message == damagedRow }
 
   /// Every connection that writes needs it.
-  static func define(on connection: Connection) throws(SQLiteError) {
+  package static func define(on connection: Connection) throws(SQLiteError) {
     try connection.defineDigest(function) { bytes in
       var hasher = SHA256Hasher()
       hasher.update(bytes)
       // Without SHA-256 there is no seal, and without a seal nothing is deleted.
-      return hasher.finalize()?.bytes.prefix(8).reduce(0) { $0 << 8 | Int64($1) }
+      return hasher.finalize().map { digest in
+        var seal: Int64 = 0
+        for index in 0..<8 { seal = seal << 8 | Int64(digest.bytes[index]) }
+        return seal
+      }
     }
   }
 
@@ -48,8 +52,10 @@ enum QueueSeals {
     kind = 0 AND verified_at IS NOT NULL AND (remote_digest IS NOT local_digest OR published_digest IS NOT local_digest)
     """
 
-  static let ofComponent = seal(sealedOfComponent)
-  static let ofPass = seal(sealedOfPass)
+  /// The seal of a row, in SQL.
+  package static let ofComponent = seal(sealedOfComponent)
+  /// The seal of a row, in SQL.
+  package static let ofPass = seal(sealedOfPass)
   static let ofSample = seal(sealedOfSample)
 
   /// Schema 5.

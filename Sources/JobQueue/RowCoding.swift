@@ -11,6 +11,9 @@ enum RowCoding {
     audited_at, repairs, cleanup_note, cleanup_noted_at
     """
 
+  /// ?1: the job's number.
+  static let jobByNumber = "SELECT \(jobColumns) FROM job WHERE number = ?1"
+
   static func job(_ row: Row) throws(SQLiteError) -> JobRow {
     guard let relative = path(row.blob(4)) else { throw damaged("a job's path is no path") }
     guard let state = JobState(rawValue: row.text(9)) else { throw damaged("a job has the state `\(row.text(9))`") }
@@ -60,7 +63,7 @@ enum RowCoding {
       evidence: row.optionalText(13).flatMap(Evidence.init(rawValue:)), verifiedAt: row.optionalReal(14), uploadToken: row.optionalText(15))
   }
 
-  static func values(of entry: RunEntry) -> [Value] {
+  static func values(of entry: RunEntry, job: Int64) -> [Value] {
     let kind: Int64
     var target: [UInt8]?
     switch entry.kind {
@@ -73,7 +76,7 @@ enum RowCoding {
     }
     let print = entry.fingerprint
     return [
-      .blob(entry.path.bytes), .integer(kind), .optional(target), .integer(Int64(bitPattern: print.device)),
+      .integer(job), .blob(entry.path.bytes), .integer(kind), .optional(target), .integer(Int64(bitPattern: print.device)),
       .integer(Int64(bitPattern: print.inode)), .size(print.size), .integer(print.modified), .integer(print.changed),
       .integer(Int64(print.mode)),
     ]

@@ -110,8 +110,8 @@ extension SyncQueue {
   package func assetUploads(openOnly: Bool) throws(SyncFailure) -> [AssetUploadRow] {
     try read { (connection) throws(SQLiteError) in
       try connection.query(
-        "SELECT \(Self.uploadColumns) FROM asset_upload WHERE state = 'pending' OR ?1 = 0 ORDER BY number", [.integer(openOnly ? 1 : 0)],
-        Self.upload)
+        "SELECT \(Self.uploadColumns) FROM asset_upload\(openOnly ? " INDEXED BY asset_upload_one_open WHERE state = 'pending'" : "") ORDER BY number",
+        [], Self.upload)
     }
   }
 

@@ -72,9 +72,10 @@ extension SyncQueue {
     try read { (connection) throws(SQLiteError) in
       try connection.query(
         """
-        SELECT a.id, a.type, c.name, c.local_path, c.size, c.state, c.created_at FROM asset_component AS c JOIN asset AS a ON a.number = c.asset
-        WHERE c.state <> 'completed' AND (?1 IS NULL OR a.id = ?1) ORDER BY a.number, c.name
-        """, [.optional(asset)], Self.component)
+        SELECT a.id, a.type, c.name, c.local_path, c.size, c.state, c.created_at FROM asset_component AS c INDEXED BY asset_component_incomplete
+          \(asset == nil ? "CROSS JOIN" : "JOIN") asset AS a ON a.number = c.asset
+        WHERE c.state <> 'completed'\(asset == nil ? "" : " AND a.id = ?1") ORDER BY a.number, c.name
+        """, asset.map { [.text($0)] } ?? [], Self.component)
     }
   }
 

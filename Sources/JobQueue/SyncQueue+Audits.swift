@@ -31,9 +31,10 @@ extension SyncQueue {
     static let time = "SELECT coalesce(sum(seconds), 0) FROM audit_spell WHERE ended > ?1 AND ended <= ?2"
     /// Audits that could not be made and that nothing followed.
     static let notMade = """
-      SELECT job, at, detail FROM history WHERE event = 'audit_not_made' AND sequence IN (
-        SELECT max(sequence) FROM history
-        WHERE event IN ('audit_not_made', 'audit_verified', 'cleanup_verified', 'remote_corrupted', 'proven', 'retried') GROUP BY job)
+      SELECT job, at, detail FROM history
+      WHERE event IN ('nas_mismatch_on_demand', 'local_mismatch_on_demand', 'audit_not_made') AND event = 'audit_not_made'
+        AND NOT EXISTS (SELECT 1 FROM history AS later WHERE later.job = history.job AND later.sequence > history.sequence
+          AND later.event IN ('audit_not_made', 'audit_verified', 'cleanup_verified', 'remote_corrupted', 'proven', 'retried'))
       """
   }
 

@@ -2,7 +2,7 @@ import SQLite
 import SyncModel
 
 extension SyncQueue {
-  /// The statements of a claim. Their conditions repeat those of the index `job_due` word by word, else the planner does not use it.
+  /// The statements of a claim. Their conditions repeat those of the index `job_turn` word by word, else the planner does not use it.
   enum ClaimStatement {
     /// The states that a worker takes up.
     static let states = [JobState.awaitingVerify, .queued]
@@ -21,25 +21,38 @@ extension SyncQueue {
       """
     }
 
-    /// Which of an instrument's waiting jobs.
-    enum Kind: CaseIterable {
-      /// Those without a time: the first in the index is the first in the order.
-      case fresh
-      /// Those whose time has come.
-      case retried
+    /// The destinations of an instrument's waiting jobs, one step each. ?1: the instrument.
+    static func destinations(in state: JobState) -> String {
+      """
+      WITH RECURSIVE place (name) AS (
+        SELECT min(destination) FROM job WHERE \(waits(in: state)) AND equipment_id = ?1
+        UNION ALL
+        SELECT (SELECT min(destination) FROM job WHERE \(waits(in: state)) AND equipment_id = ?1 AND destination > place.name) FROM place
+        WHERE place.name IS NOT NULL)
+      SELECT name FROM place WHERE name IS NOT NULL
+      """
     }
 
-    /// An instrument's first due job. ?1: the instrument, ?2: now, ?3 and on: destinations that are left out.
-    static func due(in state: JobState, _ kind: Kind, excluding count: Int) -> String {
-      let places = (0..<count).map { "?\($0 + 3)" }.joined(separator: ", ")
-      // ?2 stands in both, so that both take the same values.
-      let time = kind == .fresh ? "next_attempt_at IS NULL AND ?2 IS NOT NULL" : "next_attempt_at <= ?2"
-      return """
-        SELECT number, priority FROM job
-        WHERE \(waits(in: state)) AND equipment_id = ?1 AND \(time) AND destination NOT IN (\(places))
-        ORDER BY priority DESC, number LIMIT 1
-        """
+    /// Of the highest priority there is, the job that has no time set, or else the one whose time comes first.
+    /// ?1: the instrument, ?2: the destination, ?3: only priorities below this.
+    static func first(in state: JobState, below: Bool) -> String {
+      """
+      SELECT number, priority, next_attempt_at FROM job
+      WHERE \(waits(in: state)) AND equipment_id = ?1 AND destination = ?2\(below ? " AND priority < ?3" : "")
+      ORDER BY priority DESC, next_attempt_at, number LIMIT 1
+      """
     }
+
+    /// Of a priority the job whose time came first. ?1: the instrument, ?2: the destination, ?3: the priority, ?4: now.
+    static func retried(in state: JobState) -> String {
+      """
+      SELECT number, priority, next_attempt_at FROM job
+      WHERE \(waits(in: state)) AND equipment_id = ?1 AND destination = ?2 AND priority = ?3 AND next_attempt_at <= ?4
+      ORDER BY next_attempt_at, number LIMIT 1
+      """
+    }
+
+    static let inFlight = "SELECT 1 FROM job WHERE state IN ('running', 'awaiting_verify') AND claimed_by IS NOT NULL LIMIT 1"
 
     /// ?1: the state, ?2: the moment.
     static let tooFarAhead = "SELECT number FROM job WHERE state = ?1 AND claimed_by IS NULL AND next_attempt_at > ?2"
@@ -53,7 +66,8 @@ extension SyncQueue {
   /// Claims the next job that is due, by compare-and-set; nil where none is.
   ///
   /// Instruments take turns: of those with a due job, the one with the fewest jobs in flight comes first, so that one instrument's backlog
-  /// does not hold up another's run. Within one instrument: priority, then order of arrival. A QUEUED job becomes RUNNING; an
+  /// does not hold up another's run. Within one instrument: priority, then order of arrival, where of those that waited for a time the one
+  /// whose time came first stands for all. A QUEUED job becomes RUNNING; an
   /// AWAITING_VERIFY one keeps its state and is marked as held.
   /// - Parameter limit: Jobs in flight that one instrument may have.
   package func claimNext(
@@ -114,23 +128,52 @@ extension SyncQueue {
   private static func dueJob(
     _ connection: Connection, now: Double, inFlight: [String: Int], excluded: Set<String>, limit: Int
   ) throws(SQLiteError) -> Due? {
-    let destinations = excluded.sorted().map { Value.text($0) }
     var best: Due?
     for state in ClaimStatement.states {
       for equipment in try connection.query(ClaimStatement.equipments(in: state), [], { $0.text(0) }) {
         let load = inFlight[equipment] ?? 0
-        guard load < limit else { continue }
-        for kind in ClaimStatement.Kind.allCases {
-          let due = try connection.first(
-            ClaimStatement.due(in: state, kind, excluding: destinations.count), [.text(equipment), .real(now)] + destinations
-          ) { Due(number: $0.integer(0), priority: $0.integer(1), state: state, load: load) }
-          guard let due else { continue }
+        guard load < limit, best.map({ load <= $0.load }) ?? true else { continue }
+        for destination in try connection.query(ClaimStatement.destinations(in: state), [.text(equipment)], { $0.text(0) })
+        where !excluded.contains(destination) {
+          let place: [Value] = [.text(equipment), .text(destination)]
+          guard let due = try dueJob(connection, at: place, in: state, now: now, load: load) else { continue }
           if let current = best, !due.goesBefore(current) { continue }
           best = due
         }
       }
     }
     return best
+  }
+
+  /// The first due job of an instrument and a destination: the highest priority of which one is due, and in it the first to come.
+  private static func dueJob(
+    _ connection: Connection, at place: [Value], in state: JobState, now: Double, load: Int
+  ) throws(SQLiteError) -> Due? {
+    func row(_ row: Row) -> (due: Due, at: Double?) {
+      (Due(number: row.integer(0), priority: row.integer(1), state: state, load: load), row.optionalReal(2))
+    }
+    var found = try connection.first(ClaimStatement.first(in: state, below: false), place, row)
+    while let top = found {
+      // A time comes after none in the order: where there is one, all jobs of the priority have one, and no earlier one.
+      if let at = top.at {
+        if at <= now { return top.due }
+      } else {
+        let retried = try connection.first(
+          ClaimStatement.retried(in: state), place + [.integer(top.due.priority), .real(now)], row)
+        return retried.map { $0.due.number < top.due.number ? $0.due : top.due } ?? top.due
+      }
+      found = try connection.first(ClaimStatement.first(in: state, below: true), place + [.integer(top.due.priority)], row)
+    }
+    return nil
+  }
+
+  /// Whether a job is in flight or could be claimed now.
+  package func isAnythingDue(excludingDestinations excluded: Set<String> = []) throws(SyncFailure) -> Bool {
+    let now = clock.wallSeconds
+    return try read { (connection) throws(SQLiteError) in
+      if try connection.first(ClaimStatement.inFlight, [], { _ in true }) != nil { return true }
+      return try Self.dueJob(connection, now: now, inFlight: [:], excluded: excluded, limit: .max) != nil
+    }
   }
 
   /// Makes due whatever waits for a moment further ahead than anything is ever made to wait: that moment was reckoned by a clock that was

@@ -39,6 +39,15 @@ extension SyncQueue {
     }
   }
 
+  /// What the gate found of a run that it stopped and has not let through since; nil for any other.
+  package func blockedRun(path: String) throws(SyncFailure) -> BlockedRun? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first("SELECT run_path, equipment_id, since, findings FROM blocked_run WHERE run_path = ?1", [.text(path)]) {
+        BlockedRun(runPath: $0.text(0), equipmentID: $0.text(1), since: $0.real(2), findings: $0.text(3))
+      }
+    }
+  }
+
   /// Remembers that a destination does not answer; the start of the outage is kept.
   package func recordOutage(_ destination: String, failure: SyncFailure, nextAttemptAt: Double) throws(SyncFailure) {
     let now = clock.wallSeconds

@@ -92,16 +92,14 @@ extension SyncQueue {
   static func insert(_ connection: Connection, _ entries: [RunEntry], job: Int64) throws(SQLiteError) {
     var files: Int64 = 0
     var bytes: UInt64 = 0
-    for entry in entries {
-      try connection.run(
-        """
-        INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode, seal)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \(QueueSeals.function)(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))
-        """, [.integer(job)] + RowCoding.values(of: entry))
-      if entry.kind == .file {
-        files += 1
-        bytes &+= entry.fingerprint.size
-      }
+    try connection.run(
+      """
+      INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode, seal)
+      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \(QueueSeals.function)(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))
+      """, each: entries.lazy.map { RowCoding.values(of: $0, job: job) })
+    for entry in entries where entry.kind == .file {
+      files += 1
+      bytes &+= entry.fingerprint.size
     }
     try connection.run(
       "UPDATE job SET files_total = ?2, bytes_total = ?3, files_done = 0, bytes_sent = 0 WHERE number = ?1",

@@ -10,9 +10,30 @@ extension SyncQueue {
       SELECT \(RowCoding.jobColumns) FROM job AS j
       WHERE generation = (SELECT max(generation) FROM job WHERE run_path = j.run_path) ORDER BY number
       """
-    static let standings = "SELECT run_path, number, state FROM job ORDER BY run_path, generation"
+    /// ?1: the run's path.
+    static let standing = "SELECT number, state FROM job WHERE run_path = ?1 ORDER BY generation DESC LIMIT 1"
+    private static let isNewest =
+      "NOT EXISTS (SELECT 1 FROM job AS newer WHERE newer.run_path = job.run_path AND newer.generation > job.generation)"
+    /// ?1: the job's number.
+    static let newestByNumber = "SELECT \(RowCoding.jobColumns) FROM job WHERE number = ?1 AND \(isNewest)"
     /// ?1: the state.
-    static let inState = "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 ORDER BY number"
+    static let newestInState = "SELECT \(RowCoding.jobColumns) FROM job WHERE state = ?1 AND \(isNewest) ORDER BY number"
+    /// ?1: the state, ?2: how many.
+    static let firstInState = newestInState + " LIMIT ?2"
+    /// ?1: the state, ?2: how many.
+    static let lastInState = newestInState + " DESC LIMIT ?2"
+    static let counts = "SELECT state, runs FROM run_count WHERE runs > 0"
+    /// Newest jobs with an error, and those whose local copy was kept.
+    static let inTrouble = "SELECT \(RowCoding.jobColumns) FROM job WHERE error_kind IS NOT NULL AND \(isNewest)"
+    static let kept = """
+      SELECT \(RowCoding.jobColumns) FROM job INDEXED BY job_kept
+      WHERE cleanup_note IS NOT NULL AND state = 'cleanup_eligible' AND \(isNewest)
+      """
+    /// Bytes that active jobs still want. ?1: the destination.
+    static let wanted = """
+      SELECT coalesce(sum(max(0, bytes_total - bytes_sent)), 0) FROM job
+      WHERE state IN ('queued', 'running', 'awaiting_verify') AND destination = ?1
+      """
     /// ?1: the job's number.
     static let components = "SELECT \(RowCoding.componentColumns) FROM component WHERE job = ?1 ORDER BY path"
     /// ?1: the run's path. The digest is the published one, whatever an attempt since has found here.
@@ -33,13 +54,18 @@ extension SyncQueue {
     static let removedLocally = """
       SELECT path FROM component JOIN (SELECT number FROM job WHERE run_path = ?1 AND state = 'cleaned') AS j ON component.job = j.number
       """
-    /// ?1: a job's number, or NULL for all.
-    static let lastChecks = """
-      SELECT job, event, at, detail FROM history WHERE sequence IN (
-        SELECT max(sequence) FROM history
-        WHERE (?1 IS NULL OR job = ?1) AND event IN ('proven', 'verified_on_demand', 'nas_mismatch_on_demand', 'local_mismatch_on_demand',
-          'audit_verified', 'cleanup_verified')
-        GROUP BY job)
+    /// What says how a copy was found.
+    private static let checks = """
+      ('proven', 'verified_on_demand', 'nas_mismatch_on_demand', 'local_mismatch_on_demand', 'audit_verified', 'cleanup_verified')
+      """
+    /// ?1: a job's number.
+    static let lastCheck = "SELECT event, at, detail FROM history WHERE job = ?1 AND event IN \(checks) ORDER BY sequence DESC LIMIT 1"
+    /// Checks that found a difference and that none has followed. The first condition is the index's, word by word.
+    static let differences = """
+      SELECT job, event, at, detail FROM history
+      WHERE event IN ('nas_mismatch_on_demand', 'local_mismatch_on_demand', 'audit_not_made') AND event <> 'audit_not_made'
+        AND NOT EXISTS (SELECT 1 FROM history AS later
+          WHERE later.job = history.job AND later.sequence > history.sequence AND later.event IN \(checks))
       """
     /// ?1: the run's path.
     static let latestVerified = """
@@ -66,11 +92,60 @@ extension SyncQueue {
     }
   }
 
-  /// All jobs that are in a state, of every generation, oldest first.
+  /// The newest jobs of runs that are in a state, oldest first.
   package func jobs(in state: JobState) throws(SyncFailure) -> [JobRow] {
     try read { (connection) throws(SQLiteError) in
-      try connection.query(LookStatement.inState, [.text(state.rawValue)], RowCoding.job)
+      try connection.query(LookStatement.newestInState, [.text(state.rawValue)], RowCoding.job)
     }
+  }
+
+  /// How many runs there are whose newest job is in a state. States in which there is none are left out.
+  package func counts() throws(SyncFailure) -> [JobState: Int] {
+    let rows = try read { (connection) throws(SQLiteError) in
+      try connection.query(LookStatement.counts) { (state: JobState(rawValue: $0.text(0)), runs: Int($0.integer(1))) }
+    }
+    return Dictionary(rows.compactMap { row in row.state.map { ($0, row.runs) } }) { $1 }
+  }
+
+  /// The newest jobs of some runs: those that are sent or verified now, then those that failed, then those that wait, then those that are done,
+  /// of these the last first.
+  /// - Parameter limit: How many at most.
+  package func jobsOfInterest(limit: Int) throws(SyncFailure) -> [JobRow] {
+    try read { (connection) throws(SQLiteError) in
+      var jobs: [JobRow] = []
+      for state in [JobState.running, .awaitingVerify, .failed, .queued] where jobs.count < limit {
+        jobs += try connection.query(
+          LookStatement.firstInState, [.text(state.rawValue), .integer(Int64(limit - jobs.count))], RowCoding.job)
+      }
+      let left = limit - jobs.count
+      guard left > 0 else { return jobs }
+      var done: [JobRow] = []
+      for state in [JobState.verified, .cleanupEligible, .cleaned] {
+        done += try connection.query(LookStatement.lastInState, [.text(state.rawValue), .integer(Int64(left))], RowCoding.job)
+      }
+      return jobs + done.sorted { $0.number > $1.number }.prefix(left)
+    }
+  }
+
+  /// The newest jobs of runs of which something is to be told: an error, a local copy that was kept, or what the caller knows of.
+  /// - Parameter others: Numbers of further jobs.
+  package func jobsInTrouble(and others: Set<Int64>) throws(SyncFailure) -> [JobRow] {
+    let rows = try read { (connection) throws(SQLiteError) -> [JobRow] in
+      var rows = try connection.query(LookStatement.inTrouble, [], RowCoding.job)
+      rows += try connection.query(LookStatement.kept, [], RowCoding.job)
+      for number in others {
+        if let row = try connection.first(LookStatement.newestByNumber, [.integer(number)], RowCoding.job) { rows.append(row) }
+      }
+      return rows
+    }
+    return Dictionary(rows.map { ($0.number, $0) }) { $1 }.values.sorted { $0.number < $1.number }
+  }
+
+  /// Bytes that the jobs on their way to a destination still want there.
+  package func bytesWanted(at destination: String) throws(SyncFailure) -> UInt64 {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(LookStatement.wanted, [.text(destination)]) { $0.size(0) }
+    } ?? 0
   }
 
   /// All jobs of a run, the oldest generation first.
@@ -97,10 +172,17 @@ extension SyncQueue {
     }
   }
 
-  /// What the last check of each job found: the event, when, and its sentence, by the job's number.
-  package func lastChecks(ofJob number: Int64? = nil) throws(SyncFailure) -> [Int64: (event: String, at: Double, detail: String)] {
+  /// What the last check of a job found: the event, when, and its sentence.
+  package func lastCheck(of job: JobRow) throws(SyncFailure) -> (event: String, at: Double, detail: String)? {
+    try read { (connection) throws(SQLiteError) in
+      try connection.first(LookStatement.lastCheck, [.integer(job.number)]) { (event: $0.text(0), at: $0.real(1), detail: $0.text(2)) }
+    }
+  }
+
+  /// What the last check found of each job whose last check found a difference, by the job's number.
+  package func differences() throws(SyncFailure) -> [Int64: (event: String, at: Double, detail: String)] {
     let rows = try read { (connection) throws(SQLiteError) in
-      try connection.query(LookStatement.lastChecks, [.optional(number)]) {
+      try connection.query(LookStatement.differences) {
         (job: $0.integer(0), event: $0.text(1), at: $0.real(2), detail: $0.text(3))
       }
     }

@@ -79,10 +79,7 @@ extension SyncQueue {
     do throws(QueueError) {
       try openOrMake(stateDirectory: stateDirectory, patience: 90)
       guard let connection = opened?.connection else { return nil }
-      do throws(SQLiteError) {
-        try Self.requireWhole(connection)
-        try Self.requireWhole(connection, jobs: try connection.query("SELECT number FROM job", []) { $0.integer(0) })
-      } catch { throw .sqlite(error) }
+      do throws(SQLiteError) { try Self.requireAllWhole(connection) } catch { throw .sqlite(error) }
       return nil
     } catch {
       switch error {
@@ -93,6 +90,12 @@ extension SyncQueue {
       case .failure(let inner): throw inner
       }
     }
+  }
+
+  /// The structure, and every row that carries a seal.
+  static func requireAllWhole(_ connection: Connection) throws(SQLiteError) {
+    try requireWhole(connection)
+    try requireWhole(connection, jobs: try connection.query("SELECT number FROM job", []) { $0.integer(0) })
   }
 
   /// Moves a file that cannot be used out of the way, with its log; nothing of it is removed.
@@ -184,6 +187,11 @@ extension SyncQueue {
     }
     try connection.run("DELETE FROM blocked_run WHERE run_path = ?1", [.text(draft.runPath)])
     return number
+  }
+
+  /// The ids of all jobs.
+  package func jobIDs() throws(SyncFailure) -> [String] {
+    try read { (connection) throws(SQLiteError) in try connection.query("SELECT id FROM job", []) { $0.text(0) } }
   }
 
   /// Whether a job has this id.

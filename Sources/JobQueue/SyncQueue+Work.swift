@@ -271,17 +271,4 @@ extension SyncQueue {
       } catch { throw .sqlite(error) }
     }
   }
-
-  /// How many jobs are in flight or could be claimed now.
-  package func dueCount(excludingDestinations excluded: Set<String> = []) throws(SyncFailure) -> Int {
-    let now = clock.wallSeconds
-    let active = try read { (connection) throws(SQLiteError) in
-      try connection.query(
-        """
-        SELECT claimed_by IS NOT NULL, next_attempt_at, destination FROM job WHERE state IN ('queued', 'running', 'awaiting_verify')
-        """
-      ) { (held: $0.integer(0) != 0, at: $0.optionalReal(1), destination: $0.text(2)) }
-    }
-    return active.count { $0.held || (($0.at ?? 0) <= now && !excluded.contains($0.destination)) }
-  }
 }

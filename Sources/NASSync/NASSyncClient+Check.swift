@@ -84,8 +84,7 @@ extension NASSyncClient {
       let queue = try await queue()
       try await queue.record(facts, of: address)
       route.survey.learn(DatedFacts(facts: facts, at: clock.wallSeconds))
-      let wanted = try await queue.latestJobs().filter { $0.destination == address && $0.state.isActive }
-        .reduce(UInt64(0)) { $0 &+ $1.bytesTotal - min($1.bytesSent, $1.bytesTotal) }
+      let wanted = try await queue.bytesWanted(at: address)
       guard let free = probe.freeSpace, wanted > 0 else { return [] }
       return [
         DestinationProbe.Line(

@@ -243,45 +243,70 @@ extension NASSyncClient {
   /// Marks runs whose passes and age are met as eligible and, where `cleanup.enabled`, removes their local copies.
   func reapEligibleRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {
     let queue = environment.queue
-    for job in try await queue.verifiedJobs(minimumPasses: configuration.cleanup.minVerifyPasses) {
-      guard !environment.stop.isSet, let profile = configuration.equipment(id: job.equipmentID) else { continue }
-      let inspector = CleanupInspector(
-        client: self, environment: environment, route: route(for: profile), settings: configuration.cleanup, passSpacing: passSpacing,
-        recordsPass: false)
-      let passes = try await queue.passes(of: job)
-      let known = try await inspector.facts(of: job, passes: passes, reference: passes.last)
-      if known.newerJob == nil, CleanupInterlocks.isEligible(known) { _ = try await becomeEligible(job, environment) }
-    }
+    try await markEligibleRuns(environment)
     guard configuration.cleanup.enabled else { return }
-    let due = try await dueForRemoval(queue)
-    guard !due.isEmpty, let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory, name: "cleanup.lock") else { return }
+    var lock: WorkerLock?
     defer { withExtendedLifetime(lock) {} }
     var first: SyncFailure?
-    for job in due {
-      guard !environment.stop.isSet else { return }
-      // A NAS that did not answer the run before does not answer this one either.
-      if try await isOut(job.destination, queue) { continue }
-      let fresh = try await queue.job(number: job.number)
-      guard fresh.state == .cleanupEligible else { continue }
-      do throws(SyncFailure) {
-        _ = try await clean(fresh, environment, asked: false, dryRun: false, by: "serve", hook: { _, _ in })
-      } catch {
-        // One run that cannot be cleaned must not hold up those behind it.
-        if error.kind == .interrupted { throw error }
-        first = first ?? error
+    var last: Int64 = 0
+    while !environment.stop.isSet {
+      let some = try await queue.removableJobs(after: last, notKeptFor: Self.shortestPause)
+      guard let end = some.last?.number else { break }
+      last = end
+      for job in try await dueForRemoval(some, queue) {
+        guard !environment.stop.isSet else { return }
+        if lock == nil { lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory, name: "cleanup.lock") }
+        guard lock != nil else { return }
+        // A NAS that did not answer the run before does not answer this one either.
+        if try await isOut(job.destination, queue) { continue }
+        let fresh = try await queue.job(number: job.number)
+        guard fresh.state == .cleanupEligible else { continue }
+        do throws(SyncFailure) {
+          _ = try await clean(fresh, environment, asked: false, dryRun: false, by: "serve", hook: { _, _ in })
+        } catch {
+          // One run that cannot be cleaned must not hold up those behind it.
+          if error.kind == .interrupted { throw error }
+          first = first ?? error
+        }
       }
     }
     if let first { throw first }
   }
 
-  /// Eligible runs whose next try is due: at once, and after each time that they were kept a quarter of an hour, doubled up to a day.
-  private func dueForRemoval(_ queue: SyncQueue) async throws(SyncFailure) -> [JobRow] {
+  /// A piece at a time, so that however many runs wait for their age, they are not all in memory.
+  private func markEligibleRuns(_ environment: RunnerEnvironment) async throws(SyncFailure) {
+    let queue = environment.queue
+    let settings = configuration.cleanup
+    // A second more: the clock is read again for the decision itself. No clock lets an age be longer than the wall's.
+    let before = clock.wallSeconds - settings.minAgeHours * 3_600 + 1
+    var last: Int64 = 0
+    while !environment.stop.isSet {
+      let some = try await queue.ripeningJobs(after: last, minimumPasses: settings.minVerifyPasses, before: before)
+      guard let end = some.last?.number else { return }
+      last = end
+      for job in some {
+        guard !environment.stop.isSet, let profile = configuration.equipment(id: job.equipmentID) else { continue }
+        let inspector = CleanupInspector(
+          client: self, environment: environment, route: route(for: profile), settings: settings, passSpacing: passSpacing,
+          recordsPass: false)
+        let passes = try await queue.passes(of: job)
+        let known = try await inspector.facts(of: job, passes: passes, reference: passes.last)
+        if known.newerJob == nil, CleanupInterlocks.isEligible(known) { _ = try await becomeEligible(job, environment) }
+      }
+    }
+  }
+
+  /// Seconds until a run that was kept is tried again for the first time.
+  private static let shortestPause: Double = 900
+
+  /// Of eligible runs those whose next try is due: at once, and after each time that they were kept a quarter of an hour, doubled up to a day.
+  private func dueForRemoval(_ jobs: [JobRow], _ queue: SyncQueue) async throws(SyncFailure) -> [JobRow] {
     let now = clock.wallSeconds
     var due: [JobRow] = []
-    for job in try await queue.jobs(in: .cleanupEligible) {
+    for job in jobs {
       if let at = job.cleanupNotedAt, at <= now {
         let times = try await queue.timesKept(job)
-        let pause = min(86_400, 900 * Double(1 << min(max(0, times - 1), 7)))
+        let pause = min(86_400, Self.shortestPause * Double(1 << min(max(0, times - 1), 7)))
         guard now - at >= pause else { continue }
       }
       guard try await queue.latestJob(ofRun: job.runPath)?.number == job.number else { continue }

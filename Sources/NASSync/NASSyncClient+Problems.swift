@@ -63,11 +63,10 @@ extension NASSyncClient {
       if let overdue = try await overdueAudits(outage, queue) { problems.append(overdue) }
     }
     problems += await problemsOfBlockedRuns(try await queue.blockedRuns())
-    let checks = try await queue.lastChecks()
+    let checks = try await queue.differences()
     let faults = try await queue.faults()
     let notMade = try await queue.auditsNotMade()
-    let jobs = try await queue.latestJobs()
-    for job in jobs {
+    for job in try await queue.jobsInTrouble(and: Set(checks.keys).union(faults.keys).union(notMade.keys)) {
       let isPublished = job.state == .verified || job.state == .cleanupEligible || job.state == .cleaned
       if job.state == .cleaned, let fault = faults[job.number] {
         problems.append(Self.problem(job, fault))
@@ -90,7 +89,12 @@ extension NASSyncClient {
             : "the run; it was tried \(job.attempts == 1 ? "once" : "\(job.attempts) times") in vain and is tried again by itself",
           nextStep: failed ? NextStep.hint(error.hint, run: job.runPath, then: "retry") : NextStep.hint(error.hint, run: job.runPath)))
     }
+    var jobs: [JobRow] = []
+    for state in [JobState.queued, .running, .awaitingVerify] { jobs += try await queue.jobs(in: state) }
     problems += problemsOfIdleQueue(jobs)
+    if configuration.cleanup.enabled {
+      for state in [JobState.verified, .cleanupEligible] { jobs += try await queue.jobs(in: state) }
+    }
     problems += await problemsOfOverrides(jobs)
     problems += problemsOfAssets(try await queue.assetUploads(openOnly: true))
     return problems

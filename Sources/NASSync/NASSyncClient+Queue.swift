@@ -70,7 +70,7 @@ extension NASSyncClient {
 
   /// Whether a check or an audit has found the NAS copy of a run changed, so that its next job puts right what the queue knows as its own.
   private func isKnownToDiffer(_ job: JobRow, queue: SyncQueue) async throws(SyncFailure) -> Bool {
-    if try await queue.lastChecks(ofJob: job.number)[job.number]?.event == "nas_mismatch_on_demand" { return true }
+    if try await queue.lastCheck(of: job)?.event == "nas_mismatch_on_demand" { return true }
     return try await queue.hasFault(runPath: job.runPath)
   }
 
@@ -201,6 +201,18 @@ extension NASSyncClient {
     try await queueIfPresent()?.latestJobs().map(RunStatus.init) ?? []
   }
 
+  /// How many runs there are in each state, and some of them: those that are on their way, that failed and that wait before those that are done.
+  ///
+  /// Where all of them are within the limit, these are all, oldest first, as `statuses()` gives them.
+  /// - Parameter limit: How many runs at most; at least 1.
+  public func overview(limit: Int) async throws(SyncFailure) -> QueueOverview {
+    guard let queue = try await queueIfPresent() else { return QueueOverview(counts: [:], runs: []) }
+    let counts = try await queue.counts()
+    let isSmall = counts.values.reduce(0, +) <= limit
+    let jobs = isSmall ? try await queue.latestJobs() : try await queue.jobsOfInterest(limit: max(1, limit))
+    return QueueOverview(counts: counts, runs: jobs.map(RunStatus.init))
+  }
+
   /// FAILED → QUEUED, with a fresh count of attempts.
   /// - Throws: `SyncFailure` of kind `misconfigured` for a run in any other state.
   @discardableResult
@@ -219,7 +231,7 @@ extension NASSyncClient {
   public func retryAllFailed() async throws(SyncFailure) -> [RunStatus] {
     let queue = try await queue()
     var moved: [RunStatus] = []
-    for job in try await queue.latestJobs() where job.state == .failed { moved.append(RunStatus(try await requeue(job, queue: queue))) }
+    for job in try await queue.jobs(in: .failed) { moved.append(RunStatus(try await requeue(job, queue: queue))) }
     return moved
   }
 

@@ -60,7 +60,7 @@ extension NASSyncClient {
       let roots = search.roots(of: equipment)
       search.add(await readers.next().run { RunFinder.find(roots) })
       for profile in configuration.equipment where equipment == nil || profile.id == equipment {
-        await search.addRemote(profile, route(for: profile), known: Set(try await recovery.queue.latestJobs().map(\.stagingName)))
+        await search.addRemote(profile, route(for: profile), known: Set(try await recovery.queue.jobIDs().map(JobRow.stagingName)))
       }
     } else {
       for run in runs { search.add(try await locate(run, equipment: equipment, mayBeGone: true).0, isNamed: true) }

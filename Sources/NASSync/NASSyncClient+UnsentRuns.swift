@@ -33,13 +33,13 @@ extension NASSyncClient {
     var signals: [String: CompletenessSignal] = [:]
     for profile in configuration.equipment { signals[profile.id] = RunWatcher.signal(of: profile) }
     guard !signals.isEmpty else { return [] }
-    var known: Set<[UInt8]> = []
-    if let queue = try await queueIfPresent() {
-      if let standings = try await queue.standings(since: nil) { known.formUnion(standings.runs.keys) }
-      known.formUnion(try await queue.blockedRuns().map { Array($0.runPath.utf8) })
-    }
     let roots = configuration.equipment.filter { signals[$0.id] != nil }.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) }
     let found = await readers.next().run { RunFinder.find(roots) }
+    var known: Set<[UInt8]> = []
+    if let queue = try await queueIfPresent() {
+      known.formUnion(try await queue.standings(ofRuns: found.candidates.map(\.path)).keys)
+      known.formUnion(try await queue.blockedRuns().map { Array($0.runPath.utf8) })
+    }
     let metadataFolder = configuration.metadataFolder
     let began = clock.monotonicNanoseconds
     var unsent: [Unsent] = []

@@ -25,7 +25,7 @@ extension NASSyncClient {
   /// - Throws: `SyncFailure` where the queue cannot be used. What happens to single runs is in the report.
   public func drain() async throws(SyncFailure) -> DrainReport {
     let queue = try await queue()
-    let before = Dictionary(uniqueKeysWithValues: try await queue.latestJobs().map { ($0.id, $0) })
+    let before = try await queue.lastSequence()
     var elsewhere = false
     while true {
       if try await becomeWorker() {
@@ -39,48 +39,49 @@ extension NASSyncClient {
       elsewhere = true
       if try await follow(queue) { break }
     }
-    return Self.report(before: before, after: try await queue.latestJobs(), elsewhere: elsewhere)
+    return try await report(since: before, queue, elsewhere: elsewhere)
   }
 
-  private static func report(before: [String: JobRow], after: [JobRow], elsewhere: Bool) -> DrainReport {
+  /// - Parameter sequence: The last line of the history before the drain.
+  private func report(since sequence: Int64, _ queue: SyncQueue, elsewhere: Bool) async throws(SyncFailure) -> DrainReport {
     var done: [RunStatus] = []
     var failed: [RunStatus] = []
     var blocked: [RunStatus] = []
-    var waiting: [RunStatus] = []
-    var failedBefore = 0
-    for job in after {
-      let moved = before[job.id]?.state != job.state
+    let news = try await queue.news(since: sequence).news
+    for job in news.filter({ $0.former != nil && $0.former != $0.job.state }).map(\.job) {
       switch job.state {
-      case .queued, .running, .awaitingVerify: waiting.append(RunStatus(job))
-      case .failed where moved: if job.lastError?.kind == .blocked { blocked.append(RunStatus(job)) } else { failed.append(RunStatus(job)) }
-      case .failed: failedBefore += 1
-      case .verified where moved: done.append(RunStatus(job))
+      case .failed: if job.lastError?.kind == .blocked { blocked.append(RunStatus(job)) } else { failed.append(RunStatus(job)) }
+      case .verified: done.append(RunStatus(job))
       default: break
       }
     }
-    return DrainReport(done: done, failed: failed, blocked: blocked, waiting: waiting, elsewhere: elsewhere, failedBefore: failedBefore)
+    var waiting: [JobRow] = []
+    for state in [JobState.queued, .running, .awaitingVerify] { waiting += try await queue.jobs(in: state) }
+    waiting.sort { $0.number < $1.number }
+    return DrainReport(
+      done: done, failed: failed, blocked: blocked, waiting: waiting.map(RunStatus.init), elsewhere: elsewhere,
+      failedBefore: max(0, (try await queue.counts()[.failed] ?? 0) - failed.count - blocked.count))
   }
 
   /// Shows what the worker elsewhere does, until nothing is due.
   /// - Returns: False where that worker is gone and something is left to do.
   private func follow(_ queue: SyncQueue) async throws(SyncFailure) -> Bool {
-    var known: [String: JobState] = [:]
-    for job in try await queue.latestJobs() { known[job.id] = job.state }
+    var sequence = try await queue.lastSequence()
     while !Task.isCancelled {
-      let jobs = try await queue.latestJobs()
-      for job in jobs where job.state.isActive || known[job.id] != job.state {
-        if let former = known[job.id], former != job.state {
-          hub.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: former, to: job.state))
-        }
-        known[job.id] = job.state
-        guard job.state == .running else { continue }
+      let (last, news) = try await queue.news(since: sequence)
+      sequence = last
+      for item in news {
+        guard let former = item.former, former != item.job.state else { continue }
+        hub.send(.stateChanged(jobID: item.job.id, runPath: item.job.runPath, from: former, to: item.job.state))
+      }
+      for job in try await queue.jobs(in: .running) {
         hub.send(
           .progress(
             JobProgress(
               jobID: job.id, runPath: job.runPath, filesDone: job.filesDone, filesTotal: job.filesTotal, bytesSent: job.bytesSent,
               bytesTotal: job.bytesTotal, currentFile: nil)))
       }
-      if try await dueCount(queue) == 0 { return true }
+      if try await !isAnythingDue(queue) { return true }
       if let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) {
         withExtendedLifetime(lock) {}
         return false
@@ -90,8 +91,8 @@ extension NASSyncClient {
     return true
   }
 
-  private func dueCount(_ queue: SyncQueue) async throws(SyncFailure) -> Int {
-    try await queue.dueCount(excludingDestinations: try await unreachable(queue))
+  private func isAnythingDue(_ queue: SyncQueue) async throws(SyncFailure) -> Bool {
+    try await queue.isAnythingDue(excludingDestinations: try await unreachable(queue))
   }
 
   /// Destinations that did not answer and whose next try is not due yet.
@@ -154,7 +155,7 @@ extension NASSyncClient {
         for pool in pools() { await pool.closeIdle() }
         await closeUnusedPools()
         if try await environment.queue.forgetTimes(beyond: environment.policy.longestWait) > 0 { continue }
-        if untilIdle, await load.isIdle, try await dueCount(environment.queue) == 0 { return }
+        if untilIdle, await load.isIdle, try await !isAnythingDue(environment.queue) { return }
       } catch {
         // A full disk or a held lock: the queue is asked again until it answers; nothing is claimed meanwhile.
         let now = clock.monotonicNanoseconds

@@ -279,7 +279,7 @@ public actor NASSyncClient {
       let location: RunLocation
       do throws(RunLocationError) { location = try await resolve(path, equipment: profile.id, mayBeGone: mayBeGone) } catch { continue }
       if try await queue.latestJob(ofRun: location.root)?.equipmentID == profile.id { return location }
-      let blocked = try await queue.blockedRuns().first { $0.runPath.utf8.elementsEqual(location.root.utf8) }
+      let blocked = try await queue.blockedRun(path: location.root)
       if blocked?.equipmentID == profile.id { return location }
     }
     return nil

@@ -26,6 +26,17 @@ public struct SyncJobHandle: Hashable, Sendable, Codable {
   public let unchanged: Bool
 }
 
+/// The queue as a whole.
+public struct QueueOverview: Hashable, Sendable {
+  /// How many runs there are whose newest job is in a state; states without any are left out.
+  public let counts: [JobState: Int]
+  /// Some of the runs, or all.
+  public let runs: [RunStatus]
+
+  /// How many runs there are in all.
+  public var total: Int { counts.values.reduce(0, +) }
+}
+
 /// Where one run stands.
 public struct RunStatus: Hashable, Sendable, Codable {
   /// A job's state, or `none` for a run without a job.

@@ -8,8 +8,8 @@ import SyncModel
 
 /// Finds the runs that their instruments have finished, and has them enqueued.
 ///
-/// Polls, so that it works on network mounts too. A round costs one listing of the folders that hold runs, one `lstat` a run and, where the
-/// queue was written since, one query; into the trees of single runs it looks at their own pace, never for more than a quarter of a second
+/// Polls, so that it works on network mounts too. A round costs one listing of the folders that hold runs, one `lstat` a run and, of the queue,
+/// what has changed since; into the trees of single runs it looks at their own pace, never for more than a quarter of a second
 /// a round. Everything that blocks happens on a thread of its own, hashing on the readers'.
 actor RunWatcher {
   /// Gate and queue, as for a person who asks for it.
@@ -44,7 +44,8 @@ actor RunWatcher {
 
   private var observations: [[UInt8]: RunObservation] = [:]
   private var standings: [[UInt8]: SyncQueue.RunStanding] = [:]
-  private var edition: SyncQueue.Edition?
+  /// The last line of the queue's history that `standings` knows of.
+  private var sequence: Int64?
   private var told: Set<String> = []
   private var proving: Task<Void, Never>?
 
@@ -98,7 +99,7 @@ actor RunWatcher {
       return Self.shortestPause
     }
     // Before anything on the disk is looked at: a run that is being cleaned up must not seem to be a cleaned one with files.
-    if let news = try await queue.standings(since: edition) { (edition, standings) = news }
+    try await readNews()
     let roots = configuration.equipment.filter { instruments[$0.id] != nil }.map { EquipmentRoot(id: $0.id, localRoot: $0.localRoot) }
     let metadataFolder = configuration.metadataFolder
     let refused = Set(observations.filter { $0.value.isRefused }.keys)
@@ -112,10 +113,38 @@ actor RunWatcher {
       }
       return (found, records, clock.monotonicNanoseconds - began)
     }
+    try await meet(found.candidates)
     tell(found.obstacles)
     let due = merge(found.candidates, records, now: clock.monotonicNanoseconds)
     await look(at: due, instruments, metadataFolder: metadataFolder, stop: stop)
     return min(max(Self.shortestPause, cost &* 20), Self.longestPause)
+  }
+
+  /// Where the runs that are known stand now.
+  private func readNews() async throws(SyncFailure) {
+    guard let sequence else {
+      sequence = try await queue.lastSequence()
+      return
+    }
+    let (last, news) = try await queue.news(since: sequence)
+    for job in news.map(\.job) {
+      let key = Array(job.runPath.utf8)
+      // Of others nobody has asked yet, and of most, which are no longer here, nobody will.
+      if observations[key] != nil { standings[key] = SyncQueue.RunStanding(job) }
+    }
+    self.sequence = last
+  }
+
+  /// Asks where runs stand that were not here in the round before, and forgets those that are gone. Their folders are only known by name yet.
+  private func meet(_ candidates: [RunFinder.Candidate]) async throws(SyncFailure) {
+    let unknown = candidates.map(\.path).filter { observations[Array($0.utf8)] == nil }
+    let asked = try await queue.standings(ofRuns: unknown)
+    var kept: [[UInt8]: SyncQueue.RunStanding] = [:]
+    for candidate in candidates {
+      let key = Array(candidate.path.utf8)
+      if let standing = asked[key] ?? (observations[key] == nil ? nil : standings[key]) { kept[key] = standing }
+    }
+    standings = kept
   }
 
   /// Each obstacle is said when it turns up; `problems` keeps showing it.

@@ -79,6 +79,9 @@ package final class Connection {
     return statement
   }
 
+  /// The texts of all statements that were prepared on this connection.
+  package var preparedStatements: [String] { Array(cache.keys) }
+
   /// Runs a statement with values; returns the number of rows changed.
   @discardableResult
   package func run(_ sql: String, _ values: [Value] = []) throws(SQLiteError) -> Int {
@@ -87,6 +90,17 @@ package final class Connection {
     defer { statement.reset() }
     while try statement.step() {}
     return Int(sqlite3_changes(handle))
+  }
+
+  /// Runs a statement once with each list of values: what is done for each row alone, binding and stepping, is all that is done for it.
+  package func run(_ sql: String, each rows: some Sequence<[Value]>) throws(SQLiteError) {
+    let statement = try statement(sql)
+    defer { statement.reset() }
+    for values in rows {
+      try statement.bind(values)
+      while try statement.step() {}
+      statement.reset()
+    }
   }
 
   /// All rows of a query, each made by `row`.
@@ -122,9 +136,9 @@ package final class Connection {
       { context, count, values in
         guard let context, let pointer = sqlite3_user_data(context) else { return }
         let box = Unmanaged<DigestBox>.fromOpaque(pointer).takeUnretainedValue()
-        var bytes: [UInt8] = []
-        for index in 0..<Int(count) { DigestBox.append(values?[index], to: &bytes) }
-        if let result = bytes.withUnsafeBytes(box.body) { sqlite3_result_int64(context, result) } else { sqlite3_result_null(context) }
+        box.bytes.removeAll(keepingCapacity: true)
+        for index in 0..<Int(count) { DigestBox.append(values?[index], to: &box.bytes) }
+        if let result = box.bytes.withUnsafeBytes(box.body) { sqlite3_result_int64(context, result) } else { sqlite3_result_null(context) }
       }, nil, nil,
       { pointer in if let pointer { Unmanaged<DigestBox>.fromOpaque(pointer).release() } })
     // SQLite releases the box itself where it refuses.
@@ -133,6 +147,8 @@ package final class Connection {
 
   private final class DigestBox {
     let body: @Sendable (UnsafeRawBufferPointer) -> Int64?
+    /// Used again and again, on the connection's thread.
+    var bytes: [UInt8] = []
     init(_ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) { self.body = body }
 
     /// A byte for the type, then the value; of texts and blobs their length first.

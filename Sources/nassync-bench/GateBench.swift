@@ -9,66 +9,43 @@ enum GateBench {
   /// Seconds in which 100,000 files must be through, of the processor's time: the clock on the wall says how busy the machine was, too.
   static let goal = 5.0
 
-  static func run(files: Int) async throws {
-    let base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NSTemporaryDirectory()
-    let folder = "\(base)/nassync-bench-\(getpid())"
-    defer { try? FileManager.default.removeItem(atPath: folder) }  // a leftover in memory or /tmp is told by its name
+  static func run(files: Int) async throws { try await Measure.withFolder { try await run(files: files, in: $0) } }
+
+  private static func run(files: Int, in folder: String) async throws {
     let relative = "MICROSCOPE_01/Alpha/Runs/Run_2026-11-20T10-00"
     let root = "\(folder)/\(relative)"
     let texts = try makeTree(root, files: files)
     let location = RunLocation(root: root, equipment: "MICROSCOPE_01", relative: try RelativePath(relative))
-    print("\(files) files, \(texts) of them text that is looked into, in \(base)")
+    print("\(files) files, \(texts) of them text that is looked into, in \(Measure.base)")
     print("   scan s    rules s    processor s     files/s   findings")
     var best = Double.infinity
     for _ in 0..<3 {
       let clock = ContinuousClock()
-      let busy = processorSeconds()
+      let busy = Measure.processorSeconds()
       let started = clock.now
       let snapshot = try RunScanner.snapshot(of: root, metadataFolder: ".exlab-wizard", excluding: ["*.tmp", "Thumbs.db", ".DS_Store"])
       let scanned = clock.now
       let context = GateContext(now: Date().timeIntervalSince1970)
       let verdict = await PreSyncGate().evaluate(snapshot: snapshot, location: location, context: context)
-      let scan = seconds(scanned - started)
-      let rules = seconds(clock.now - scanned)
+      let scan = Measure.seconds(scanned - started)
+      let rules = Measure.seconds(clock.now - scanned)
       guard verdict.isOpen, snapshot.files.count == files else {
-        throw Failure(
+        throw Measure.Failure(
           "the tree was made so that the gate lets it pass, and it does not: \(verdict.blocking.first?.detail ?? "files are missing")")
       }
-      let used = processorSeconds() - busy
+      let used = Measure.processorSeconds() - busy
       best = min(best, used)
       print(String(format: "%9.3f %10.3f %14.3f %11.0f %10d", scan, rules, used, Double(files) / (scan + rules), verdict.informing.count))
     }
     let expected = goal * Double(max(files, 100_000)) / 100_000
-    print(String(format: "the least is %.2f s of processor time, the goal %.1f s; peak memory %.0f MB", best, expected, peakMemory()))
-    if best > expected { exit(1) }
-  }
-
-  struct Failure: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
-  }
-
-  private static func seconds(_ duration: Duration) -> Double {
-    Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18
-  }
-
-  /// Of this process so far, all threads, in the kernel too.
-  private static func processorSeconds() -> Double {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-  }
-
-  /// Megabytes that were resident at most.
-  private static func peakMemory() -> Double {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return Double(usage.ru_maxrss) * 1024 / 1e6
+    print(
+      String(format: "the least is %.2f s of processor time, the goal %.1f s; peak memory %.0f MB", best, expected, Measure.peakMemory()))
+    if best > expected { throw Measure.Failure("what is aimed at is missed") }
   }
 
   /// Folders of some hundred files: images with long names, some with letters beyond ASCII; one file in ten is text.
   /// - Returns: How many are text.
-  private static func makeTree(_ root: String, files: Int) throws -> Int {
+  static func makeTree(_ root: String, files: Int) throws -> Int {
     var random = Seeded(state: 20_261_120)
     var texts = 0
     try FileManager.default.createDirectory(atPath: root + "/.exlab-wizard", withIntermediateDirectories: true)
@@ -109,9 +86,11 @@ enum GateBench {
 
   private static func write(_ bytes: [UInt8], _ path: String) throws {
     let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw Failure("\(path): \(String(cString: strerror(errno)))") }
+    guard file >= 0 else { throw Measure.Failure("\(path): \(String(cString: strerror(errno)))") }
     defer { close(file) }
-    guard Glibc.write(file, bytes, bytes.count) == bytes.count else { throw Failure("\(path): \(String(cString: strerror(errno)))") }
+    guard Glibc.write(file, bytes, bytes.count) == bytes.count else {
+      throw Measure.Failure("\(path): \(String(cString: strerror(errno)))")
+    }
   }
 
   /// SplitMix64 (Steele, Lea, Flood 2014): the same tree each time.

@@ -12,15 +12,17 @@ import Testing
       for state in SyncQueue.ClaimStatement.states {
         let equipments = try await fixture.queue.plan(SyncQueue.ClaimStatement.equipments(in: state))
         #expect(
-          equipments.filter { $0.contains("job") }.allSatisfy { $0.contains("SEARCH job USING COVERING INDEX job_due") }, "\(equipments)")
+          equipments.filter { $0.contains("job") }.allSatisfy { $0.contains("SEARCH job USING COVERING INDEX job_turn") }, "\(equipments)")
         #expect(equipments.contains { $0.contains("(state=? AND claimed_by=? AND equipment_id>?)") }, "\(equipments)")
-        let place = "SEARCH job USING COVERING INDEX job_due (state=? AND claimed_by=? AND equipment_id=? AND next_attempt_at"
-        for count in [0, 1, 3] {
-          let fresh = try await fixture.queue.plan(SyncQueue.ClaimStatement.due(in: state, .fresh, excluding: count))
-          #expect(fresh.filter { $0.contains("job") || $0.contains("ORDER BY") } == [place + "=?)"], "\(fresh)")
-          let retried = try await fixture.queue.plan(SyncQueue.ClaimStatement.due(in: state, .retried, excluding: count))
-          #expect(retried.first == place + "<?)", "\(retried)")
-        }
+        let place = "SEARCH job USING COVERING INDEX job_turn (state=? AND claimed_by=? AND equipment_id=? AND destination"
+        let destinations = try await fixture.queue.plan(SyncQueue.ClaimStatement.destinations(in: state))
+        #expect(destinations.contains { $0.hasPrefix(place + ">?)") }, "\(destinations)")
+        // In their order, so that the first row is all that is read.
+        #expect(try await fixture.queue.plan(SyncQueue.ClaimStatement.first(in: state, below: false)) == [place + "=?)"])
+        #expect(try await fixture.queue.plan(SyncQueue.ClaimStatement.first(in: state, below: true)) == [place + "=? AND priority<?)"])
+        #expect(
+          try await fixture.queue.plan(SyncQueue.ClaimStatement.retried(in: state))
+            == [place + "=? AND priority=? AND next_attempt_at<?)"])
       }
     }
   }
@@ -39,9 +41,16 @@ import Testing
     }
   }
 
+  private static let newest = [
+    "CORRELATED SCALAR SUBQUERY 1", "SEARCH newer USING COVERING INDEX sqlite_autoindex_job_2 (run_path=? AND generation>?)",
+  ]
+
   @Test(arguments: [
     (SyncQueue.LookStatement.latestOfRun, ["SEARCH job USING INDEX sqlite_autoindex_job_2 (run_path=?)"]),
-    (SyncQueue.LookStatement.inState, ["SEARCH job USING INDEX job_by_state (state=?)", "USE TEMP B-TREE FOR ORDER BY"]),
+    (SyncQueue.LookStatement.newestInState, ["SEARCH job USING INDEX job_in_state (state=?)"] + newest),
+    (SyncQueue.LookStatement.lastInState, ["SEARCH job USING INDEX job_in_state (state=?)"] + newest),
+    (SyncQueue.LookStatement.inTrouble, ["SCAN job USING INDEX job_in_trouble"] + newest),
+    (SyncQueue.LookStatement.kept, ["SCAN job USING INDEX job_kept"] + newest),
     (
       SyncQueue.LookStatement.latest,
       ["SCAN j", "CORRELATED SCALAR SUBQUERY 1", "SEARCH job USING COVERING INDEX sqlite_autoindex_job_2 (run_path=?)"]
@@ -53,7 +62,16 @@ import Testing
         "USE TEMP B-TREE FOR ORDER BY",
       ]
     ),
-    (SyncQueue.LookStatement.standings, ["SCAN job USING INDEX sqlite_autoindex_job_2"]),
+    (SyncQueue.LookStatement.standing, ["SEARCH job USING INDEX sqlite_autoindex_job_2 (run_path=?)"]),
+    (SyncQueue.NewsStatement.lastSequence, ["SEARCH history"]),
+    (
+      SyncQueue.CleanupStatement.ripening,
+      [
+        "SEARCH job USING COVERING INDEX job_verified (state=? AND number>?)", "CORRELATED SCALAR SUBQUERY 1",
+        "SEARCH verification_pass USING INDEX verification_pass_by_job (job=?)",
+      ]
+    ),
+    (SyncQueue.CleanupStatement.removable, ["SEARCH job USING COVERING INDEX job_eligible (state=? AND number>?)"]),
     (SyncQueue.LookStatement.components, ["SEARCH component USING PRIMARY KEY (job=?)"]),
   ])
   func looksAreSearches(_ sql: String, _ plan: [String]) async throws {

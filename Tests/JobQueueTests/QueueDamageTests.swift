@@ -87,7 +87,7 @@ import Testing
   /// A bit in the text that describes a table: SQLite believes it, and understands this program no more.
   @Test(arguments: [
     ("clock_sample", "boot TEXT", "bood TEXT"), ("component", "remote_digest BLOB", "remote_dhgest BLOB"),
-    ("job_is_whole", "BEFORE UPDATE", "BEFORE DELETE"), ("job", "next_attempt_at", "next_attempt_!t"), ("job_due", "job_due", "job_dud"),
+    ("job_is_whole", "BEFORE UPDATE", "BEFORE DELETE"), ("job", "next_attempt_at", "next_attempt_!t"), ("job_turn", "job_turn", "job_turm"),
   ])
   func aChangedDescriptionIsDamage(name: String, written: String, flipped: String) async throws {
     try await closed { fixture in

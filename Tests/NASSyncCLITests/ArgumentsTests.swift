@@ -22,7 +22,8 @@ struct ArgumentsTests {
       ("gate a --equipment X_1", .gate(runs: ["a"], equipment: "X_1")),
       ("check --equipment CYTOMETER_01", .check(equipment: "CYTOMETER_01")), ("gate a b", .gate(runs: ["a", "b"], equipment: nil)),
       ("enqueue a", .enqueue(runs: ["a"], equipment: nil, priority: 0)), ("drain", .drain), ("serve", .serve),
-      ("status", .status(run: nil, watch: false)), ("status a --watch", .status(run: "a", watch: true)),
+      ("status", .status(run: nil, watch: false, limit: nil)), ("status a --watch", .status(run: "a", watch: true, limit: nil)),
+      ("status --all", .status(run: nil, watch: false, limit: .max)), ("status --limit 7", .status(run: nil, watch: false, limit: 7)),
       ("verify a b", .verify(.runs(["a", "b"]), localOnly: false)), ("verify --all --local-only", .verify(.all, localOnly: true)),
       ("problems", .problems), ("retry a", .retry(.runs(["a"]))), ("retry --all-failed", .retry(.all)),
       (
@@ -92,6 +93,8 @@ struct ArgumentsTests {
       (["verify"], "at least one RUN, or --all", nil), (["verify", "a", "--all"], "exclude each other", nil),
       (["retry", "--all-failed", "a"], "exclude each other", nil), (["enqueue", "a", "--priority", "high"], "whole number", nil),
       (["enqueue", "a", "--priority", "99999999999999999999"], "whole number", nil),
+      (["status", "--limit", "0"], "from 1 on", nil), (["status", "--limit", "7", "--all"], "exclude each other", nil),
+      (["status", "a", "--limit", "7"], "exclude each other", nil), (["status", "a", "--all"], "exclude each other", nil),
       (["enqueue", "a", "--priority"], "needs a value", nil),
       (["enqueue", "a", "--equipment", "lower"], "capital letters", nil), (["drain", "--json=yes"], "takes no value", nil),
       (["--config", "a", "drain", "--config", "b"], "given twice", nil), ([], "no command is given", nil),

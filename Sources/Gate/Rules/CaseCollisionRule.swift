@@ -5,12 +5,13 @@ struct CaseCollisionRule: GateRule {
   func check(_ subject: GateSubject, into report: inout FindingReport) {
     let limits = subject.context.limits
     guard limits.foldsCase else { return }
-    var seen: [NameFolding.Key: (path: RelativePath, text: String)] = [:]
-    let paths = NameFolding.paths(of: subject)
-    seen.reserveCapacity(paths.count)
-    for (path, text) in paths {
+    func key(_ text: String) -> NameFolding.Key {
       let folded = NameFolding.caseFolded(text)
-      let key: NameFolding.Key = limits.foldsNormalization ? .text(folded) : .exact(Array(folded.utf8))
+      return limits.foldsNormalization ? .text(folded) : .exact(Array(folded.utf8))
+    }
+    var seen: [NameFolding.Key: (path: RelativePath, text: String)] = [:]
+    for (path, text) in NameFolding.candidates(in: subject, key: { key($1) }) {
+      let key = key(text)
       guard let first = seen[key] else {
         seen[key] = (path, text)
         continue

@@ -31,23 +31,41 @@ enum NameFolding {
     return first
   }
 
-  /// All paths that will exist in the run's folder on the NAS, the bookkeeping files too. Those that are not UTF-8 have a finding of
-  /// their own.
-  static func paths(of subject: GateSubject) -> [(path: RelativePath, text: String)] {
-    var paths: [(RelativePath, String)] = []
-    paths.reserveCapacity(subject.snapshot.entries.count + 4)
+  /// Goes through all paths that will exist in the run's folder on the NAS, the bookkeeping files too. Those that are not UTF-8 have a finding
+  /// of their own.
+  private static func forEachPath(of subject: GateSubject, _ body: (RelativePath, String) -> Void) {
     let metadata = subject.snapshot.metadataFolder
     for name in RunSnapshot.bookkeepingNames.sorted() {
       let text = "\(metadata)/\(name)"
       do {
-        paths.append((try RelativePath(text), text))
+        body(try RelativePath(text), text)
       } catch {
         // A configured metadata folder that is no name has no files that could collide.
         continue
       }
     }
     for entry in subject.snapshot.entries {
-      if let text = entry.path.string { paths.append((entry.path, text)) }
+      if let text = entry.path.string { body(entry.path, text) }
+    }
+  }
+
+  /// Of all paths that will exist in the run's folder on the NAS those that may collide, in their order: for each of them there is another one
+  /// whose key has the same hash, and of a run of a million files that is in memory, no more.
+  /// - Parameter key: What colliding paths have in common; nil for a path that collides with nothing.
+  static func candidates(
+    in subject: GateSubject, key: (RelativePath, String) -> Key?
+  ) -> [(path: RelativePath, text: String)] {
+    var hashes: [Int] = []
+    hashes.reserveCapacity(subject.snapshot.entries.count + 4)
+    forEachPath(of: subject) { path, text in
+      if let key = key(path, text) { hashes.append(key.hashValue) }
+    }
+    hashes.sort()
+    let doubled = Set(zip(hashes, hashes.dropFirst()).lazy.filter { $0 == $1 }.map(\.0))
+    if doubled.isEmpty { return [] }
+    var paths: [(RelativePath, String)] = []
+    forEachPath(of: subject) { path, text in
+      if let key = key(path, text), doubled.contains(key.hashValue) { paths.append((path, text)) }
     }
     return paths
   }

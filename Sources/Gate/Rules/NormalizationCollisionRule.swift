@@ -6,7 +6,8 @@ struct NormalizationCollisionRule: GateRule {
     guard subject.context.limits.foldsNormalization else { return }
     // String keys compare by canonical equivalence, which is exactly the question here.
     var seen: [String: RelativePath] = [:]
-    for (path, text) in NameFolding.paths(of: subject) where path.bytes.contains(where: { $0 >= 0x80 }) {
+    let paths = NameFolding.candidates(in: subject) { path, text in path.bytes.contains { $0 >= 0x80 } ? .text(text) : nil }
+    for (path, text) in paths {
       guard let first = seen[text] else {
         seen[text] = path
         continue

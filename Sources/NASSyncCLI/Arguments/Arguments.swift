@@ -159,6 +159,21 @@ package enum Arguments {
 }
 
 extension Arguments {
+  /// How many runs are to be listed: `Int.max` for all of them.
+  private static func limit(_ scanned: Scanned, _ operands: [String], _ spec: CommandSpec) throws(UsageError) -> Int? {
+    let all = scanned.flags.contains(.all)
+    guard let text = scanned.values[.limit] else {
+      if all, !operands.isEmpty { throw error("--all and a run exclude each other", spec) }
+      return all ? .max : nil
+    }
+    guard !all else { throw error("--all and --limit exclude each other", spec) }
+    guard operands.isEmpty else { throw error("--limit and a run exclude each other", spec) }
+    guard let number = Int(text), number >= 1 else {
+      throw error("--limit takes a whole number from 1 on, not \(displayText(text))", spec)
+    }
+    return number
+  }
+
   /// The typed command. `validate` has seen to the number of operands and the required options.
   private static func command(_ spec: CommandSpec, _ scanned: Scanned) throws(UsageError) -> Command {
     let operands = scanned.operands(of: spec)
@@ -195,7 +210,8 @@ extension Arguments {
       return .enqueue(runs: operands, equipment: try equipment(values, spec), priority: priority)
     case .drain: return .drain
     case .serve: return .serve
-    case .status: return .status(run: operands.first, watch: scanned.flags.contains(.watch))
+    case .status:
+      return .status(run: operands.first, watch: scanned.flags.contains(.watch), limit: try limit(scanned, operands, spec))
     case .verify: return .verify(try selection(orAll: .all), localOnly: scanned.flags.contains(.localOnly))
     case .problems: return .problems
     case .retry: return .retry(try selection(orAll: .allFailed))

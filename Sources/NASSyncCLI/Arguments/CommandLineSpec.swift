@@ -45,7 +45,7 @@ package enum CommandName: String, Hashable, Sendable, CaseIterable {
 /// The options, by their names without the dashes. An option means the same, and takes a value or not, wherever it occurs.
 package enum OptionName: String, Hashable, Sendable, CaseIterable {
   case config, json, quiet, help, version
-  case equipment, priority, watch, all
+  case equipment, priority, watch, all, limit
   case localOnly = "local-only"
   case allFailed = "all-failed"
   case problemClass = "class"

@@ -69,9 +69,16 @@ enum CommandTable {
           + "ends it within seconds without losing progress; SIGHUP reads the configuration again.")
     case .status:
       CommandSpec(
-        name, usage: "[RUN] [--watch]", "the queue, or where one run stands",
-        details: "A run that was never queued has the state `none`.", operands: [.optional("RUN", .folder)],
-        options: [OptionSpec(.watch, "keep showing it until interrupted; with --json the last state is printed then")])
+        name, usage: "[RUN] [--watch] [--all | --limit N]", "the queue, or where one run stands",
+        details:
+          "A run that was never queued has the state `none`. Of a queue of more than \(StatusCommand.usualLimit) runs those are listed that are on "
+          + "their way, failed or wait, then the last that are done; how many there are of each is said below. With --json all are, unless limited.",
+        operands: [.optional("RUN", .folder)],
+        options: [
+          OptionSpec(.watch, "keep showing it until interrupted; with --json the last state is printed then"),
+          OptionSpec(.all, "list every run, however many"),
+          OptionSpec(.limit, ("N", .text), "list so many runs at most"),
+        ])
     case .verify:
       CommandSpec(
         name, usage: "RUN… | --all  [--local-only]", "compare manifest, workstation and NAS, file by file",

@@ -40,7 +40,8 @@ package enum Command: Hashable, Sendable {
   case enqueue(runs: [String], equipment: String?, priority: Int)
   case drain
   case serve
-  case status(run: String?, watch: Bool)
+  /// `limit`: how many runs of a queue are listed; nil where nothing was said.
+  case status(run: String?, watch: Bool, limit: Int?)
   case verify(RunSelection, localOnly: Bool)
   case problems
   case retry(RunSelection)

@@ -18,6 +18,18 @@ enum StatusText {
     return table.lines(width: width)
   }
 
+  /// What a list leaves out: nothing to say where it is complete.
+  static func rest(_ overview: QueueOverview) -> [String] {
+    guard overview.runs.count < overview.total else { return [] }
+    let states: [JobState] = [.running, .awaitingVerify, .failed, .queued, .verified, .cleanupEligible, .cleaned]
+    let counts = states.compactMap { state in overview.counts[state].map { "\(Quantities.grouped($0)) \(state.rawValue)" } }
+    return [
+      "\(Quantities.count(overview.total, "run")): \(counts.joined(separator: ", ")).",
+      "\(Quantities.grouped(overview.runs.count)) of them are listed: what is on its way, failed or waits, then the last that are done. "
+        + "`nassync status --all` lists every run.",
+    ]
+  }
+
   /// Everything that is known of one run.
   static func details(_ run: RunStatus) -> [String] {
     var rows: [(String, String)] = [("run", run.runPath), ("state", run.state.name)]

@@ -1,7 +1,10 @@
 /// How many columns of a terminal a text takes: two for East Asian wide characters and emoji, none for marks that combine.
 ///
 /// The ranges are the wide blocks of Unicode Standard Annex #11, coarse on purpose: a table that is off by a column is a blemish only.
-func displayWidth(_ text: String) -> Int { text.reduce(0) { $0 + displayWidth($1) } }
+func displayWidth(_ text: String) -> Int { isPlain(text) ? text.utf8.count : text.reduce(0) { $0 + displayWidth($1) } }
+
+/// Whether a text is printable ASCII, as most names are: it is shown as it is, a column a byte.
+func isPlain(_ text: String) -> Bool { text.utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7f } }
 
 private func displayWidth(_ character: Character) -> Int {
   guard let first = character.unicodeScalars.first else { return 0 }

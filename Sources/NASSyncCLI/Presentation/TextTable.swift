@@ -25,7 +25,11 @@ package struct TextTable: Sendable {
 
   /// Adds a row. Cells that are missing are empty; cells beyond the columns are not shown.
   package mutating func add(_ cells: [String]) {
-    rows.append(columns.indices.map { cells.indices.contains($0) ? displayText(cells[$0]) : "" })
+    rows.append(
+      columns.indices.map { index in
+        guard cells.indices.contains(index) else { return "" }
+        return isPlain(cells[index]) ? cells[index] : displayText(cells[index])
+      })
   }
 
   package var isEmpty: Bool { rows.isEmpty }
@@ -46,8 +50,8 @@ package struct TextTable: Sendable {
         let blanks = String(repeating: " ", count: max(0, widths[index] - displayWidth(cell)))
         line += (index > 0 ? "  " : "") + (columns[index].alignment == .right ? blanks + cell : cell + blanks)
       }
-      while line.last == " " { line.removeLast() }
-      return line
+      let trailing = line.utf8.reversed().prefix { $0 == UInt8(ascii: " ") }.count
+      return trailing == 0 ? line : String(decoding: line.utf8.dropLast(trailing), as: UTF8.self)
     }
   }
 

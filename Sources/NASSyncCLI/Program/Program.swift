@@ -72,7 +72,7 @@ extension Command {
       try await EnqueueCommand(runs: runs, equipment: equipment, priority: priority).run(in: context)
     case .drain: try await DrainCommand().run(in: context)
     case .serve: try await ServeCommand().run(in: context)
-    case .status(let run, let watch): try await StatusCommand(run: run, watch: watch).run(in: context)
+    case .status(let run, let watch, let limit): try await StatusCommand(run: run, watch: watch, limit: limit).run(in: context)
     case .verify(let selection, let localOnly): try await VerifyCommand(selection: selection, localOnly: localOnly).run(in: context)
     case .problems: try await ProblemsCommand().run(in: context)
     case .retry(let selection): try await RetryCommand(selection: selection).run(in: context)
