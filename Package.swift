@@ -75,7 +75,7 @@ let package = Package(
         "TransportSFTP", "TransportHTTP", "Verification", "Cleanup", "CLinux",
       ]),
     room("NASSyncCLI", ["NASSync", "SyncModel", "Executors"]),
-    .executableTarget(name: "nassync", dependencies: ["NASSyncCLI"], path: "Sources/nassync", swiftSettings: strict),
+    .executableTarget(name: "nassync", dependencies: ["NASSyncCLI", "CLinux"], path: "Sources/nassync", swiftSettings: strict),
     .executableTarget(
       name: "nassync-bench", dependencies: ["Bandwidth", "SyncModel", "Intake", "Gate", "JobQueue", "SQLite", "Digests", "CLinux"],
       path: "Sources/nassync-bench", swiftSettings: strict),

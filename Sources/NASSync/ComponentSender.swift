@@ -34,13 +34,18 @@ struct ComponentSender: Sendable {
   /// - Throws: The first failure, as `TransportError`; what was sent before it is recorded.
   func send(_ components: [ComponentRow]) async throws(TransportError) {
     let folders = components.filter { $0.entry.kind == .folder }.map(\.entry.path)
-    try await makeFolders(folders)
     let pending = components.filter { $0.state == .pending }
     let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file }, limit: UInt64(smallLimit))
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
     let smallTurn = Turn()
     let largeTurn = Turn()
-    let spare = SpareSessions(width - min(large.count, width), roundTrip: large.isEmpty || width == 1 ? 0 : try await roundTrip())
+    let trip: UInt64
+    do {
+      async let measured = large.isEmpty || width == 1 ? 0 : roundTrip()
+      try await makeFolders(folders)
+      trip = try await measured
+    } catch { throw TransportError.wrapping(error) }
+    let spare = SpareSessions(width - min(large.count, width), roundTrip: trip)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {

@@ -42,9 +42,11 @@ extension JobRunner {
   private func listTrees(_ layout: RemoteLayout, limit: Int) async throws(StepFailure) -> Trees {
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-        Trees(
-          staging: layout.inPlace ? nil : try await RemoteTree.walk(layout.staging, session: session, limit: limit),
-          final: try await RemoteTree.walk(layout.final, session: session, limit: limit))
+        do {
+          async let staging = layout.inPlace ? nil : RemoteTree.walk(layout.staging, session: session, limit: limit)
+          async let final = RemoteTree.walk(layout.final, session: session, limit: limit)
+          return Trees(staging: try await staging, final: try await final)
+        } catch { throw TransportError.wrapping(error) }
       }
     } catch { throw StepFailure(error) }
   }

@@ -59,27 +59,45 @@ struct RunPublisher: Sendable {
     if layout.inPlace { return }
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.staging.appending(layout.metadata))
-      for (path, content) in files(documents) {
+      // Nobody sees the staging folder: here their order does not matter.
+      try await Self.atOnce(files(documents)) { (path, content) throws(TransportError) in
         let remote = layout.staging.appending(path)
         try await Self.write(content, to: remote, session: session)
         try await Self.requireWritten(content, at: remote, session: session)
       }
-      // Folder times last: every file written into a folder has changed them.
+      // Folder times last: every file written into a folder has changed them. Setting one changes no other.
       guard session.capabilities.keepsTimes else { return }
-      for row in components.reversed() where row.entry.kind == .folder && row.state != .adopted {
+      let folders = components.filter { $0.entry.kind == .folder && $0.state != .adopted }
+      try await Self.atOnce(folders) { (row) throws(TransportError) in
         do throws(TransportError) {
           try await session.setModified(layout.staging.appending(row.entry.path), to: seconds(row.entry.fingerprint.modified))
         } catch {
           switch error {
-          // Published by an earlier attempt already: its time was set then.
-          case .notFound: continue
-          // Files keep their times there and folders do not: `check` says so, and the receipt's run is none the worse.
-          case .unsupported: return
+          // Published by an earlier attempt already, its time was set then; or files keep their times there and folders do not: `check` says
+          // so, and the receipt's run is none the worse.
+          case .notFound, .unsupported: return
           default: throw error
           }
         }
       }
     }
+  }
+
+  /// Does the same with all of them, so many at a time that one round trip does for them.
+  private static func atOnce<Element: Sendable>(
+    _ elements: [Element], _ body: @Sendable @escaping (Element) async throws(TransportError) -> Void
+  ) async throws(TransportError) {
+    let turn = Turn()
+    do {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<min(elements.count, 64) {
+          group.addTask {
+            while case let index = turn.advance(), index < elements.count { try await body(elements[index]) }
+          }
+        }
+        try await group.waitForAll()
+      }
+    } catch { throw TransportError.wrapping(error) }
   }
 
   private static func requireWritten(
@@ -122,7 +140,6 @@ struct RunPublisher: Sendable {
   ) async throws(TransportError) {
     if layout.inPlace { return try await publishInPlace(documents) }
     let merged = try await pool.withSession(width: 1) { (session) throws(TransportError) -> Bool in
-      if try await session.entry(at: layout.final) != nil { return true }
       do throws(TransportError) {
         try await session.publish(layout.staging, as: layout.final)
         return false

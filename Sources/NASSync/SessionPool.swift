@@ -209,8 +209,10 @@ actor SessionPool {
     interruptible.withLock { $0 = [] }
     making?.cancel()
     _ = await making?.value
-    for member in closing { await member.session.close() }
-    await dropHasher()
+    await withTaskGroup(of: Void.self) { group in
+      for member in closing { group.addTask { await member.session.close() } }
+      group.addTask { await self.dropHasher() }
+    }
   }
 
   /// Runs a body with a session and gives it back, broken where the body's error says so. Where the session is let in no more the body runs once

@@ -111,6 +111,8 @@ class Ground:
         remote = self.nas.folder / RUN
         self._fill(remote)
         command = [self.options.program, "--config", config, "--quiet"]
+        # What the NAS makes of names is asked once a day, not with each run.
+        subprocess.run([*command, "check"], capture_output=True, check=False)
         measured = self._measured([(command + ["enqueue", str(self.run)], None), (command + ["drain"], None)])
         status = json.loads(subprocess.run(command + ["--json", "status", str(self.run)], capture_output=True, text=True, check=False).stdout)
         proof = subprocess.run(["sha256sum", "--quiet", "-c", ".exlab-wizard/checksums.sha256"], cwd=remote, check=False).returncode
