@@ -60,7 +60,8 @@ extension ComponentSender {
         let digest: ContentDigest
         do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
         // The time is set after the last byte of every session: it says that the file is whole.
-        try await settle(lanes.joined)
+        try await settle([lanes.main] + lanes.joined)
+        lanes.isFlushing = true
         try await session.finishUpload(handle, modified: seconds(entry.fingerprint.modified), mode: nil, durable: true)
         try await record(row, state: .sent, durable: size, digest: digest, isFile: true)
         sent = .success(())
@@ -182,7 +183,9 @@ extension ComponentSender {
       return try await record(row, state: .pending, durable: mark.bytes, digest: nil, isFile: true, token: mark.token)
     }
     try await settle(lanes.joined)
+    lanes.isFlushing = true
     try await lanes.main.session.flush(lanes.main.handle, durable: true)
+    lanes.isFlushing = false
     lanes.main.settled()
     try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
   }
@@ -235,6 +238,8 @@ extension ComponentSender {
   /// On the way out of a failure: what has been acknowledged is made durable and recorded, so that it is not sent again.
   private func keep(_ row: ComponentRow, _ position: UInt64, _ lanes: UploadLanes) async {
     guard lanes.main.session.capabilities.resumesFiles else { return }
+    // Where a flush was refused, the next would say yes, because a disk says only once that it could not take something: the last checkpoint stands.
+    if lanes.isFlushing, !lanes.main.isLost { return }
     // In a task of its own: this one may be cancelled, and the progress is worth the last round trip.
     await Task.detached {
       var end = position

@@ -27,6 +27,7 @@ struct ComponentSender: Sendable {
   let staged: [RelativePath: RemoteEntry]
   /// Whether each small file is made durable by itself, because nothing else on the NAS can do it for all of them.
   let flushesSmallFiles: @Sendable () -> Bool
+  let flushed: FlushLedger
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
@@ -39,13 +40,8 @@ struct ComponentSender: Sendable {
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
     let smallTurn = Turn()
     let largeTurn = Turn()
-    let trip: UInt64
-    do {
-      async let measured = large.isEmpty || width == 1 ? 0 : roundTrip()
-      try await makeFolders(folders)
-      trip = try await measured
-    } catch { throw TransportError.wrapping(error) }
-    let spare = SpareSessions(width - min(large.count, width), roundTrip: trip)
+    let spare = SpareSessions(width - min(large.count, width), roundTrip: large.isEmpty || width == 1 ? 0 : try await roundTrip())
+    try await makeFolders(folders)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {
@@ -109,7 +105,7 @@ struct ComponentSender: Sendable {
     if stop.isSet || Task.isCancelled { throw .failure(Self.stopped, sessionLost: false) }
   }
 
-  private static let stopped = SyncFailure(
+  static let stopped = SyncFailure(
     .interrupted, "sending was told to stop", hint: "It goes on where it was at the next start.")
 
   // MARK: - One component
@@ -159,6 +155,8 @@ struct ComponentSender: Sendable {
     }
     if !isStaged(entry) {
       try await awaitBandwidth(content.count)
+      let durable = flushesSmallFiles()
+      if !durable { flushed.leaveOut() }
       try await pool.withSession(width: width) { (session) throws(TransportError) in
         try await session.put(
           content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles()
@@ -172,7 +170,10 @@ struct ComponentSender: Sendable {
   /// nothing needs to be sent again. It is no proof, and none is made of it: the digest on the NAS is compared like every other.
   func isStaged(_ entry: RunEntry) -> Bool {
     guard let found = staged[entry.path], found.kind == .file, let modified = found.modified else { return false }
-    return found.size == entry.fingerprint.size && modified == seconds(entry.fingerprint.modified)
+    guard found.size == entry.fingerprint.size, modified == seconds(entry.fingerprint.modified) else { return false }
+    // Nobody knows whether that attempt came to flushing it.
+    flushed.leaveOut()
+    return true
   }
 
   func awaitBandwidth(_ bytes: Int) async throws(TransportError) {
@@ -194,4 +195,18 @@ struct ComponentSender: Sendable {
 func seconds(_ nanoseconds: Int64) -> Int64 {
   let (quotient, remainder) = nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
   return remainder < 0 ? quotient - 1 : quotient
+}
+
+/// Whether each file of an attempt was made durable as it was sent.
+final class FlushLedger: Sendable {
+  private let leftOut: Atomic<Bool>
+
+  /// - Parameter rows: The components as the attempt found them: what an earlier one sent may not have been flushed.
+  init(_ rows: [ComponentRow]) { leftOut = Atomic(rows.contains { $0.state == .sent && $0.entry.kind == .file }) }
+
+  /// A file was not.
+  func leaveOut() { leftOut.store(true, ordering: .relaxed) }
+
+  /// Whether there is one that was not, or may not have been.
+  var isIncomplete: Bool { leftOut.load(ordering: .relaxed) }
 }

@@ -65,6 +65,9 @@ final class DestinationSurvey: Sendable {
   /// Nanoseconds until a destination that would not be asked is asked again.
   private static let patience: UInt64 = 3600 * 1_000_000_000
 
+  /// Whether somebody is asking.
+  var isBeingAsked: Bool { state.withLock { $0.isAsking } }
+
   /// The last that was learnt.
   var known: DatedFacts? { state.withLock { $0.known } }
 
@@ -117,10 +120,14 @@ extension JobRunner {
   /// Before the gate refuses a job that was put into the queue, or put there again by a person, after the destination was last asked: what it said
   /// then may have become untrue, and it is asked once more.
   /// - Returns: Whether the gate goes by something else now.
-  func surveyAnew(_ job: JobRow) async throws(StepFailure) -> Bool {
-    let before = route.limits
+  /// - Parameter before: What it went by.
+  func surveyAnew(_ job: JobRow, _ before: DestinationLimits) async throws(StepFailure) -> Bool {
     let history = try await queued { () async throws(SyncFailure) in try await environment.queue.history(ofRun: job.runPath) }
     guard let queuedAt = history.last(where: { $0.jobID == job.id && $0.to == .queued && $0.from != .running })?.at else { return false }
+    // Another job of the same destination may be asking just now.
+    for _ in 0..<600 where route.survey.isBeingAsked && !environment.stop.isSet {
+      do { try await environment.clock.sleep(untilMonotonic: environment.clock.monotonicNanoseconds + 100_000_000) } catch { break }
+    }
     // A destination that does not answer changes nothing: what is wrong here must not wait for it.
     guard try await surveyDestination(job, newerThan: queuedAt) == nil else { return false }
     return route.limits != before

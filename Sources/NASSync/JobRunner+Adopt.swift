@@ -236,13 +236,8 @@ extension JobRunner {
       // What a store compared while it wrote is not a hash of what it has: `server` asks for more.
       let believed = believesStore && method == .auto
       let hasher = offered?.evidence == .store && !believed ? nil : offered
-      do throws(TransportError) {
-        return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-          try await body(RemoteVerifier(session: session, hasher: hasher, method: method, pace: environment.readBackPace))
-        }
-      } catch {
-        if error.sessionLost, hasher != nil { await route.pool.dropHasher() }
-        throw error
+      return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        try await body(RemoteVerifier(session: session, hasher: hasher, method: method, pace: environment.readBackPace))
       }
     } catch { throw StepFailure(error) }
   }

@@ -157,7 +157,15 @@ extension JobRunner {
       try await publisher.releaseClaim()
     } catch { throw StepFailure(error) }
     // The rename, too, must outlive a power cut of the NAS before anybody counts on it.
-    if let parent = layout.final.parent { try await syncRemote(parent) }
+    if let parent = layout.final.parent {
+      let couldSync = route.pool.canSync == true
+      guard try await syncRemote(parent) || !couldSync else {
+        throw StepFailure(
+          SyncFailure(
+            .protocol, "the NAS could write its files to its disks before, and says that it cannot write \(parent)",
+            hint: "Check the NAS's disks. The run is published and proven; it is looked at once more.", retry: true))
+      }
+    }
     await writeLocally(job, documents)
     try await settleVerified(attempt, proof, documents)
   }

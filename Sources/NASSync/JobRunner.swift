@@ -61,8 +61,9 @@ struct JobRunner: Sendable {
     let unanswered = try await surveyDestination(job)
     let snapshot = try await scan(job)
     let published = try await publishedComponents(of: job)
-    var decision = await environment.gate.evaluate(snapshot, at: location, published: published, limits: route.limits)
-    if !decision.isInterrupted, !decision.verdict.isOpen, try await surveyAnew(job) {
+    let limits = route.limits
+    var decision = await environment.gate.evaluate(snapshot, at: location, published: published, limits: limits)
+    if !decision.isInterrupted, !decision.verdict.isOpen, try await surveyAnew(job, limits) {
       decision = await environment.gate.evaluate(snapshot, at: location, published: published, limits: route.limits)
     }
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
@@ -102,12 +103,13 @@ struct JobRunner: Sendable {
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
-      staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true })
-    async let ready: Void = prepareProof(layout)
+      staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows))
+    // Where the sending fails, nobody waits for it: another job's hash may be before it.
+    let preparing = Task { await prepareProof(layout) }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
-    await ready
+    await preparing.value
 
-    try await syncRemote(layout.staging)
+    try await makeDurable(rows, sender.flushed, layout: layout)
 
     // The run may have grown while it was sent: what is published must be what lies on the disk.
     let after = try await scan(job)
@@ -143,14 +145,29 @@ struct JobRunner: Sendable {
   @discardableResult
   func syncRemote(_ folder: RemotePath) async throws(StepFailure) -> Bool {
     do throws(TransportError) {
-      guard let hasher = try await route.pool.hasher() else { return false }
-      do throws(TransportError) {
-        let done = try await hasher.syncFileSystem(of: folder)
-        route.pool.learned(canSync: done)
-        return done
-      } catch {
-        if error.sessionLost { await route.pool.dropHasher() }
-        throw error
+      let done = try await route.pool.hasher()?.syncFileSystem(of: folder) ?? false
+      route.pool.learned(canSync: done)
+      return done
+    } catch { throw StepFailure(error) }
+  }
+
+  /// Brings what was sent to the NAS's disks before anything of it is proven: by one sync, or, where that is not confirmed, file by file.
+  private func makeDurable(_ rows: [ComponentRow], _ ledger: FlushLedger, layout: RemoteLayout) async throws(StepFailure) {
+    if try await syncRemote(layout.staging) || !ledger.isIncomplete { return }
+    let files = rows.filter { $0.entry.kind == .file && ($0.state == .pending || $0.state == .sent) }
+    let stop = environment.stop
+    do {
+      try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        guard session.capabilities.joinsUploads else { return }
+        try await Turn.each(of: files, atOnce: 32) { (row) throws(TransportError) in
+          if stop.isSet { throw .failure(ComponentSender.stopped, sessionLost: false) }
+          let handle = try await session.joinUpload(layout.staging.appending(row.entry.path))
+          do throws(TransportError) { try await session.flush(handle, durable: true) } catch {
+            await session.abandonUpload(handle)
+            throw error
+          }
+          await session.abandonUpload(handle)
+        }
       }
     } catch { throw StepFailure(error) }
   }

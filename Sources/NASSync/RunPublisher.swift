@@ -60,7 +60,7 @@ struct RunPublisher: Sendable {
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.staging.appending(layout.metadata))
       // Nobody sees the staging folder: here their order does not matter.
-      try await Self.atOnce(files(documents)) { (path, content) throws(TransportError) in
+      try await Turn.each(of: files(documents), atOnce: 3) { (path, content) throws(TransportError) in
         let remote = layout.staging.appending(path)
         try await Self.write(content, to: remote, session: session)
         try await Self.requireWritten(content, at: remote, session: session)
@@ -68,7 +68,7 @@ struct RunPublisher: Sendable {
       // Folder times last: every file written into a folder has changed them. Setting one changes no other.
       guard session.capabilities.keepsTimes else { return }
       let folders = components.filter { $0.entry.kind == .folder && $0.state != .adopted }
-      try await Self.atOnce(folders) { (row) throws(TransportError) in
+      try await Turn.each(of: folders, atOnce: 64) { (row) throws(TransportError) in
         do throws(TransportError) {
           try await session.setModified(layout.staging.appending(row.entry.path), to: seconds(row.entry.fingerprint.modified))
         } catch {
@@ -81,23 +81,6 @@ struct RunPublisher: Sendable {
         }
       }
     }
-  }
-
-  /// Does the same with all of them, so many at a time that one round trip does for them.
-  private static func atOnce<Element: Sendable>(
-    _ elements: [Element], _ body: @Sendable @escaping (Element) async throws(TransportError) -> Void
-  ) async throws(TransportError) {
-    let turn = Turn()
-    do {
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        for _ in 0..<min(elements.count, 64) {
-          group.addTask {
-            while case let index = turn.advance(), index < elements.count { try await body(elements[index]) }
-          }
-        }
-        try await group.waitForAll()
-      }
-    } catch { throw TransportError.wrapping(error) }
   }
 
   private static func requireWritten(
@@ -148,7 +131,12 @@ struct RunPublisher: Sendable {
         throw error
       }
     }
-    if merged { try await merge(documents, isEqual: isEqual) }
+    if merged {
+      try await merge(documents, isEqual: isEqual)
+    } else if components.contains(where: { $0.state == .adopted && $0.entry.kind != .folder }) {
+      // Some of it lay there already, and the place was free a moment ago.
+      try await requireAllThere()
+    }
   }
 
   /// Where nothing can be renamed: everything is in its place, and the manifest, written last, says so.

@@ -173,7 +173,7 @@ actor SessionPool {
     do throws(TransportError) {
       let made = try await withSession(width: 1) { (session) throws(TransportError) in try await driver.makeHasher(lending: session) }
       if made == nil, driver.hasherIsUndecided { return .success(nil) }
-      let kept = made.map { RenewedHasher($0, driver: driver, clock: clock) }
+      let kept = made.map { RenewedHasher($0, driver: driver, clock: clock) { [weak self] in await self?.dropHasher($0) } }
       knownHasher = .some(kept)
       interruptibleHasher.withLock { $0 = kept }
       return .success(kept)
@@ -186,9 +186,10 @@ actor SessionPool {
   /// Remembers the answer: asking is a whole `sync` of the NAS.
   nonisolated func learned(canSync answer: Bool) { learnedSync.withLock { $0 = answer } }
 
-  /// Forgets a hasher whose connection is lost; the next job makes a new one.
-  func dropHasher() async {
-    guard let known = knownHasher else { return }
+  /// Forgets the hasher; the next job makes a new one.
+  /// - Parameter lost: Only where it is this one still.
+  private func dropHasher(_ lost: RenewedHasher? = nil) async {
+    guard let known = knownHasher, lost == nil || known === lost else { return }
     knownHasher = nil
     interruptibleHasher.withLock { $0 = nil }
     await known?.close()
@@ -240,7 +241,7 @@ actor SessionPool {
   }
 }
 
-/// A hasher that logs in once more where it is let in no more.
+/// A hasher that logs in once more where it is let in no more. What its own connection fails of says nothing of the session that its caller holds.
 private final class RenewedHasher: RemoteHasher {
   private struct State {
     var hasher: any RemoteHasher
@@ -254,8 +255,13 @@ private final class RenewedHasher: RemoteHasher {
   private let driver: any TransportDriver
   private let clock: any SyncClock
   private let state: Mutex<State>
+  private let wasLost: @Sendable (RenewedHasher) async -> Void
 
-  init(_ hasher: any RemoteHasher, driver: any TransportDriver, clock: any SyncClock) {
+  init(
+    _ hasher: any RemoteHasher, driver: any TransportDriver, clock: any SyncClock,
+    wasLost: @escaping @Sendable (RenewedHasher) async -> Void
+  ) {
+    self.wasLost = wasLost
     evidence = hasher.evidence
     self.driver = driver
     self.clock = clock
@@ -302,9 +308,15 @@ private final class RenewedHasher: RemoteHasher {
         state.idleSince = clock.monotonicNanoseconds
       }
     }
-    do throws(TransportError) { return try await body(used) } catch {
-      guard error.failure.kind == .auth else { throw error }
-      return try await body(try await renewed(after: used, error))
+    do throws(TransportError) {
+      do throws(TransportError) { return try await body(used) } catch {
+        guard error.failure.kind == .auth else { throw error }
+        return try await body(try await renewed(after: used, error))
+      }
+    } catch {
+      guard error.sessionLost else { throw error }
+      await wasLost(self)
+      throw .failure(error.failure, sessionLost: false)
     }
   }
 

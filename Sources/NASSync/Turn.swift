@@ -1,10 +1,29 @@
 import Synchronization
+import Transport
+import Verification
 
 /// A counter that many tasks take numbers from.
 final class Turn: Sendable {
   private let count = Atomic<Int>(0)
   /// The number before the increment.
   func advance() -> Int { count.wrappingAdd(1, ordering: .relaxed).oldValue & Int.max }
+
+  /// Does the same with all of them, so many at a time that one round trip does for them. Ends with the first failure.
+  static func each<Element: Sendable>(
+    of elements: [Element], atOnce: Int, _ body: @Sendable @escaping (Element) async throws(TransportError) -> Void
+  ) async throws(TransportError) {
+    let turn = Turn()
+    do {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<min(elements.count, atOnce) {
+          group.addTask {
+            while case let index = turn.advance(), index < elements.count, !Task.isCancelled { try await body(elements[index]) }
+          }
+        }
+        try await group.waitForAll()
+      }
+    } catch { throw TransportError.wrapping(error) }
+  }
 }
 
 /// A flag that is set once and asked often.

@@ -40,6 +40,13 @@ final class UploadLane: Sendable {
 final class UploadLanes: Sendable {
   let main: UploadLane
   private let others = Mutex<[UploadLane]>([])
+  private let flushing = Atomic<Bool>(false)
+
+  /// Whether the file is being made durable, or could not be.
+  var isFlushing: Bool {
+    get { flushing.load(ordering: .relaxed) }
+    set { flushing.store(newValue, ordering: .relaxed) }
+  }
 
   init(_ main: UploadLane) { self.main = main }
 

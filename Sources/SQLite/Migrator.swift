@@ -41,6 +41,9 @@ package enum Migrator {
     let newest = migrations.map(\.version).max() ?? 0
     let found: (id: Int64, version: Int64, tables: Int64)
     do {
+      // In one transaction: another process may be making the file just now.
+      try connection.execute("BEGIN")
+      defer { try? connection.execute("COMMIT") }  // nothing was written that could be lost
       found = (
         try connection.first("PRAGMA application_id") { $0.integer(0) } ?? 0,
         try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0,

@@ -50,8 +50,8 @@ struct RemoteCommand: Hashable, Sendable {
     }
     defer { channel.close() }
     do throws(TransportError) {
-      if let complaints = try Self.converse(channel, interrupter, silence, input: input, output: output, endsInput: true) {
-        return complaints
+      if let said = try Self.converse(channel, interrupter, silence, input: input, output: output, endsInput: true) {
+        return said.complaints
       }
     } catch {
       // Over the system's ssh program the refusal comes when the channel is there already.
@@ -63,11 +63,11 @@ struct RemoteCommand: Hashable, Sendable {
 
   /// Feeds input and takes output until the channel ends, or until `isDone` says so.
   /// - Parameter endsInput: Whether the far side is told where the input ends.
-  /// - Returns: The last part of standard error; nil where the silence lasted too long.
+  /// - Returns: The last part of standard error, and whether all of the input was taken; nil where the silence lasted too long.
   static func converse(
     _ channel: any SSHChannel, _ interrupter: Interrupter, _ silence: Duration, input: () -> [UInt8]?,
     output: (ArraySlice<UInt8>) throws(TransportError) -> Void, isDone: () -> Bool = { false }, endsInput: Bool = false
-  ) throws(TransportError) -> [UInt8]? {
+  ) throws(TransportError) -> (complaints: [UInt8], wasFed: Bool)? {
     var buffer = [UInt8](repeating: 0, count: 64 * 1024)
     var feeding = Feeding.ready([], isLast: endsInput)
     var complaints = Complaints()
@@ -81,11 +81,13 @@ struct RemoteCommand: Hashable, Sendable {
         moved = true
         if isDone() {
           try complaints.collect(channel)
-          return complaints.bytes
+          // The answer can be there before anybody has looked whether the input is at its end.
+          _ = try feeding.advance(channel, input)
+          return (complaints.bytes, feeding.isDone)
         }
       case .endOfStream:
         try complaints.collect(channel)
-        return complaints.bytes
+        return (complaints.bytes, feeding.isDone)
       case .wouldBlock: break
       }
       try complaints.collect(channel)

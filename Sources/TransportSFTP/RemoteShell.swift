@@ -19,7 +19,8 @@ package struct RemoteShellFacts: Hashable, Sendable, Codable {
 package enum RemoteShellOutcome: Sendable {
   case available(RemoteShell, RemoteShellFacts)
   /// A sentence for people. The destination works without: files are read back.
-  case unavailable(reason: String)
+  /// `isLasting`: whether that will be so the next time, too.
+  case unavailable(reason: String, isLasting: Bool)
 }
 
 /// Hashes files on the NAS itself, by commands over its own SSH connection.
@@ -79,9 +80,9 @@ package actor RemoteShell: RemoteHasher {
     }
     switch try found.get() {
     case .usable(let facts): return .available(shell, facts)
-    case .useless(let reason):
+    case .useless(let reason, let isLasting):
       await shell.close()
-      return .unavailable(reason: reason)
+      return .unavailable(reason: reason, isLasting: isLasting)
     }
   }
 
@@ -273,9 +274,17 @@ package actor RemoteShell: RemoteHasher {
       // 20,000 folders fit many times.
       if output.count > 8 << 20 { throw incomprehensible("it does not end") }
     } isDone: {
-      output.last == UInt8(ascii: "\n") && RemoteShell.unframe(output) != nil
+      // Only where it ends like an answer is it looked at as a whole: it may come byte by byte.
+      RemoteShell.mayBeAtEnd(output) && RemoteShell.unframe(output) != nil
     }
     return output
+  }
+
+  /// Whether the last line is a mark of the end.
+  private static func mayBeAtEnd(_ output: [UInt8]) -> Bool {
+    guard output.last == UInt8(ascii: "\n") else { return false }
+    let tail = output.suffix(RemoteCommand.end.count + 8).dropLast()
+    return (tail.lastIndex(of: UInt8(ascii: "\n")).map { tail[($0 + 1)...] } ?? tail).starts(with: RemoteCommand.end)
   }
 
   /// The lines between the marks; nil where they are not there, or anything follows the second.
@@ -366,7 +375,7 @@ package actor RemoteShell: RemoteHasher {
 
   private enum Exploration: Sendable {
     case usable(RemoteShellFacts)
-    case useless(String)
+    case useless(String, isLasting: Bool = true)
   }
 
   private func explore(_ probe: RemotePath, _ content: [UInt8]) throws(TransportError) -> Exploration {
@@ -375,7 +384,7 @@ package actor RemoteShell: RemoteHasher {
     }
     let survey: ShellSurvey
     switch try surveyed() {
-    case .failure(let reason): return .useless(reason.sentence)
+    case .failure(let reason): return .useless(reason.sentence, isLasting: reason.isLasting)
     case .success(let found): survey = found
     }
     guard survey.programs.contains("xargs") else { return .useless("the NAS has no program xargs") }
@@ -394,7 +403,8 @@ package actor RemoteShell: RemoteHasher {
     sftpRoot = probe.root
     shellRoot = place.root
     program = place.program
-    hasSync = survey.programs.contains("sync")
+    // FreeBSD's takes no arguments, and comes back before anything is written.
+    hasSync = survey.programs.contains("sync") && survey.isLinux
     if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero]) != nil {
       programForOddNames = .sha256sumZero
     }
@@ -406,6 +416,7 @@ package actor RemoteShell: RemoteHasher {
 
   private struct Uselessness: Error {
     let sentence: String
+    var isLasting = true
   }
 
   /// Asks the shell about its surroundings.
@@ -432,7 +443,7 @@ package actor RemoteShell: RemoteHasher {
         switch error {
         case .denied:
           return .failure(Uselessness(sentence: "the NAS does not allow the user \(displayText(settings.user)) to run commands"))
-        case .silent: return .failure(Uselessness(sentence: "the NAS does not answer a command"))
+        case .silent: return .failure(Uselessness(sentence: "the NAS does not answer a command", isLasting: false))
         case .failed(let error):
           guard error.failure.kind == .network, wasLoggedIn else { throw error }
           if attempt == 2 { return .failure(Uselessness(sentence: "the NAS ends the connection when it is asked to run a command")) }

@@ -11,6 +11,8 @@ package final class SFTPDriver: TransportDriver {
   private let gate: HandshakeGate
   /// That there is no shell is asked once in the driver's life.
   private let hasNoShell = Atomic<Bool>(false)
+  private let silences = Atomic<Int>(0)
+  private static let mostSilences = 3
 
   /// - Parameter connector: Makes connections, on a thread of each session's own.
   package init(settings: SFTPSettings, connector: @escaping SSHConnector = LibSSH2Connection.connector()) {
@@ -61,6 +63,8 @@ package final class SFTPDriver: TransportDriver {
     return shell
   }
 
+  package var hasherIsUndecided: Bool { !hasNoShell.load(ordering: .relaxed) }
+
   /// Looks for a shell that sees the root, by a file of random content that is removed again.
   /// - Throws: `sessionLost` speaks of the session that was given, not of the shell's own connection.
   private func findShell(_ session: any TransportSession) async throws(TransportError) -> RemoteShellOutcome {
@@ -87,7 +91,14 @@ package final class SFTPDriver: TransportDriver {
       _ = try outcome.get()
       throw error
     }
-    if case .success(.unavailable) = outcome { hasNoShell.store(true, ordering: .relaxed) }
+    switch outcome {
+    case .success(.unavailable(_, let isLasting)):
+      // A busy NAS is asked again, but not for ever: each asking waits as long as a connection may be silent.
+      let silences = isLasting ? Self.mostSilences : silences.wrappingAdd(1, ordering: .relaxed).newValue
+      if silences >= Self.mostSilences { hasNoShell.store(true, ordering: .relaxed) }
+    case .success(.available): silences.store(0, ordering: .relaxed)
+    case .failure: break
+    }
     return try outcome.get()
   }
 

@@ -151,7 +151,7 @@ struct SFTPProbe {
   /// Says what came of looking for a shell, and how files will be proven therefore.
   mutating func tell(_ outcome: RemoteShellOutcome) {
     switch outcome {
-    case .unavailable(let reason):
+    case .unavailable(let reason, _):
       say("shell", .limited, reason)
       say("evidence", .limited, "files are read back and hashed here (readback)")
     case .available(_, let facts):

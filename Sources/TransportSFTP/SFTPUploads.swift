@@ -89,7 +89,10 @@ extension SFTPClient {
     switch outcome {
     case .written: return
     case .notOpened(let status): throw try await notOpened(status, path)
-    case .refused(let status, let action): throw try await explain(status, action, path)
+    case .refused(let status, let action):
+      // It has its size and its time and must not be taken for whole; a disk says only once that it could not take something.
+      _ = try await self.status(of: .remove(path.bytes))
+      throw try await explain(status, action, path)
     case .attributesRefused: try await setTimesAlone(attributes, path)
     }
   }
@@ -133,8 +136,8 @@ extension SFTPClient {
       }
       offset = end
     }
-    if let attributes { send(.fsetstat(handle, attributes)) { burst.answered($0, nil) } }
     if syncs { send(.fsync(handle)) { burst.answered($0, "write to disk") } }
+    if let attributes { send(.fsetstat(handle, attributes)) { burst.answered($0, nil) } }
     send(.close(handle)) { burst.answered($0, "finish") }
   }
 
@@ -261,15 +264,20 @@ extension SFTPClient {
     let upload = try upload(handle)
     uploads[handle.id] = nil
     let attributes = Self.attributes(modified: modified, mode: mode)
-    var requests: [(SFTPRequest, String)] = []
-    if durable, abilities.extensions.contains(.fsync) { requests.append((.fsync(upload.handle), "write to disk")) }
-    requests.append((.close(upload.handle), "finish"))
-    let setting = attributes.map { [SFTPRequest.fsetstat(upload.handle, $0)] } ?? []
-    let replies = try await ask(all: setting + requests.map(\.0))
-    try await settle(upload)
-    for (reply, (_, action)) in zip(replies.dropFirst(setting.count), requests) {
-      if case .status(let status) = reply, !status.isOK { throw try await explain(status, action, upload.path) }
+    do throws(TransportError) {
+      // The time comes last: it says that the file is whole, and a disk says only once that it could not take something.
+      try await settle(upload)
+      if durable, abilities.extensions.contains(.fsync) {
+        let synced = try await status(of: .fsync(upload.handle))
+        guard synced.isOK else { throw try await explain(synced, "write to disk", upload.path) }
+      }
+    } catch {
+      dismiss(.close(upload.handle))
+      throw error
     }
+    let setting = attributes.map { [SFTPRequest.fsetstat(upload.handle, $0)] } ?? []
+    let replies = try await ask(all: setting + [.close(upload.handle)])
+    if case .status(let status)? = replies.last, !status.isOK { throw try await explain(status, "finish", upload.path) }
     if !setting.isEmpty, case .status(let status)? = replies.first, !status.isOK { try await setTimesAlone(attributes, upload.path) }
   }
 

@@ -6,14 +6,17 @@ import Transport
 /// several, and over the system's ssh a log-in.
 ///
 /// Each command comes as a line, the number of bytes of its input and its text, and then the input. `head -c` passes on exactly so many bytes and leaves the
-/// rest to the next `read`; one that reads ahead (BusyBox's does) would swallow the next command, so it is tried out first.
+/// rest to the next `read`; one that reads ahead (BusyBox's does) would swallow the next command, so it is tried out first. The input is names, and no
+/// name must ever be read as a command, whatever becomes of `head`: each line of commands begins with a word that nobody else knows, and the
+/// first that does not ends the shell.
 struct ShellConversation {
   private let channel: any SSHChannel
+  private let word: String
 
   /// What runs there. The same care as with every `RemoteCommand`: one pair of single quotes, no `!`, no line feed.
   private static let loop = """
-    exec /bin/sh -c 'echo NASSYNC-READY; while IFS=" " read -r n c; do if [ -n "$c" ]; then head -c "$n" | { echo NASSYNC-BEGIN; eval "$c"; s=$?; \
-    cat >/dev/null; echo "NASSYNC-END $s"; }; fi; done'
+    exec /bin/sh -c 'echo NASSYNC-READY; read -r w; while IFS=" " read -r t n c && [ "$t" = "$w" ]; do head -c "$n" | { echo NASSYNC-BEGIN; \
+    eval "$c"; s=$?; cat >/dev/null; echo "NASSYNC-END $s"; }; done'
     """
 
   /// Opens the channel and tries the shell out.
@@ -27,7 +30,7 @@ struct ShellConversation {
       if case .unsupported = error { return nil }
       throw error
     }
-    let conversation = ShellConversation(channel: channel)
+    let conversation = ShellConversation(channel: channel, word: String(UInt64.random(in: 1 << 60 ... .max), radix: 36))
     do throws(TransportError) {
       if try conversation.isExact(interrupter, silence) { return conversation }
     } catch {
@@ -43,9 +46,9 @@ struct ShellConversation {
   private func isExact(_ interrupter: Interrupter, _ silence: Duration) throws(TransportError) -> Bool {
     let answered = { (number: Int) in Array("NASSYNC-BEGIN\n\(number)\nNASSYNC-END 0\n".utf8) }
     var output: [UInt8] = []
-    for (input, end) in [("2 cat\n1\n2 cat\n2\n", answered(1)), ("\n2 cat\n3\n", answered(3))] {
+    for (input, end) in [("\(word)\n\(word) 2 cat\n1\n\(word) 2 cat\n2\n", answered(1)), ("\(word) 2 cat\n3\n", answered(3))] {
       var input: [UInt8]? = Array(input.utf8)
-      let complaints = try RemoteCommand.converse(channel, interrupter, silence) {
+      let said = try RemoteCommand.converse(channel, interrupter, silence) {
         defer { input = nil }
         return input
       } output: { (bytes) throws(TransportError) in
@@ -53,7 +56,7 @@ struct ShellConversation {
       } isDone: {
         output.count > 64 * 1024 || output.contains(end)
       }
-      guard complaints != nil, output.contains(end) else { return false }
+      guard said != nil, output.contains(end) else { return false }
     }
     return output.ends(with: Array("NASSYNC-READY\n".utf8) + answered(1) + answered(2) + answered(3))
   }
@@ -68,8 +71,8 @@ struct ShellConversation {
     _ command: RemoteCommand, length: Int, interrupter: Interrupter, silence: Duration, input: () -> [UInt8]?,
     output: (ArraySlice<UInt8>) throws(TransportError) -> Void, isDone: () -> Bool
   ) throws(TransportError) -> [UInt8]? {
-    var header: [UInt8]? = Array("\(length) \(command.script)\n".utf8)
-    let complaints = try RemoteCommand.converse(channel, interrupter, silence) {
+    var header: [UInt8]? = Array("\(word) \(length) \(command.script)\n".utf8)
+    let said = try RemoteCommand.converse(channel, interrupter, silence) {
       if let first = header {
         header = nil
         return first
@@ -80,10 +83,11 @@ struct ShellConversation {
     } isDone: {
       isDone()
     }
-    guard complaints == nil || isDone() else {
+    guard let said else { return nil }
+    guard isDone(), said.wasFed else {
       throw .lostConnection(.network, "the NAS's shell ended in the middle of an answer", hint: "It is asked again over a new connection.")
     }
-    return complaints
+    return said.complaints
   }
 
   func close() { channel.close() }

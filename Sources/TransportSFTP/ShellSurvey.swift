@@ -4,12 +4,13 @@ struct ShellSurvey: Sendable {
   private(set) var homes: [[UInt8]] = []
   private(set) var mountPoints: [[UInt8]] = []
   private(set) var programs: Set<String> = []
+  private(set) var isLinux = false
 
   /// Programs, home, mount points.
   static let command = RemoteCommand(
     script: """
       printf "home %s\\n" "$HOME"; printf "home %s\\n" "$(pwd -P)"; for p in xargs head openssl sha256sum shasum sha256 sync; do if command -v \
-      "$p" >/dev/null 2>&1; then printf "has %s\\n" "$p"; fi; done; if [ -r /proc/mounts ]; then while read -r d m t; do printf "mount %s\\n" \
+      "$p" >/dev/null 2>&1; then printf "has %s\\n" "$p"; fi; done; printf "system %s\\n" "$(uname -s)"; if [ -r /proc/mounts ]; then while read -r d m t; do printf "mount %s\\n" \
       "$m"; done </proc/mounts; fi; true
       """)
 
@@ -28,6 +29,7 @@ struct ShellSurvey: Sendable {
       switch String(decoding: line[..<space], as: UTF8.self) {
       case "home" where value.first == UInt8(ascii: "/") && !homes.contains(value): homes.append(value)
       case "has": programs.insert(String(decoding: value, as: UTF8.self))
+      case "system": isLinux = value == Array("Linux".utf8)
       case "mount": mountPoints.append(ShellSurvey.unescape(value))
       default: break
       }

@@ -23,12 +23,18 @@ final class FaultPlan: Sendable {
 
   /// The destination is to be taken for one that renames nothing.
   let inPlace: Bool
+  /// What the NAS says when it is told to write everything to its disks, by the number of the telling; nil for what it says itself.
+  let syncs: @Sendable (Int) -> Bool?
   private let before: Hook
   private let after: Hook
   private let seen = Mutex<[Call]>([])
 
-  init(inPlace: Bool = false, before: @escaping Hook = { _ in }, after: @escaping Hook = { _ in }) {
+  init(
+    inPlace: Bool = false, syncs: @escaping @Sendable (Int) -> Bool? = { _ in nil }, before: @escaping Hook = { _ in },
+    after: @escaping Hook = { _ in }
+  ) {
     self.inPlace = inPlace
+    self.syncs = syncs
     self.before = before
     self.after = after
   }
@@ -104,7 +110,10 @@ private final class FaultingHasher: RemoteHasher {
   }
 
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
-    try await plan.perform("syncFileSystem", path) { () async throws(TransportError) in try await base.syncFileSystem(of: path) }
+    try await plan.perform("syncFileSystem", path) { () async throws(TransportError) in
+      let said = try await base.syncFileSystem(of: path)
+      return plan.syncs(plan.calls.count { $0.name == "syncFileSystem" }) ?? said
+    }
   }
 
   func interrupt() { base.interrupt() }

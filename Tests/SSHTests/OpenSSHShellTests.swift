@@ -94,7 +94,7 @@ import Transport
   private func shell(_ server: LoopbackSSHD, settings: SFTPSettings? = nil) async throws -> RemoteShell {
     switch try await look(server, settings: settings) {
     case .available(let shell, _): return shell
-    case .unavailable(let reason): throw TemporaryFolder.Failure("no shell: \(reason)")
+    case .unavailable(let reason, _): throw TemporaryFolder.Failure("no shell: \(reason)")
     }
   }
 

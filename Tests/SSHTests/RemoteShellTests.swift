@@ -27,7 +27,7 @@ import Transport
   ) {
     switch try await look(server, settings: settings, interrupter: interrupter) {
     case .available(let shell, let facts): return (shell, facts)
-    case .unavailable(let reason): throw TemporaryFolder.Failure("no shell: \(reason)")
+    case .unavailable(let reason, _): throw TemporaryFolder.Failure("no shell: \(reason)")
     }
   }
 
@@ -70,7 +70,7 @@ import Transport
 
   @Test(arguments: [LoopbackSSHD.Style.sftpOnly, .chroot]) func accountsWithoutAShell(style: LoopbackSSHD.Style) async throws {
     try await LoopbackSSHD.with(style) { server in
-      guard case .unavailable(let reason) = try await look(server) else {
+      guard case .unavailable(let reason, _) = try await look(server) else {
         Issue.record("a shell was found where there is none")
         return
       }
@@ -80,7 +80,7 @@ import Transport
 
   @Test func noHashingProgram() async throws {
     try await LoopbackSSHD.with(.noHashTool) { server in
-      guard case .unavailable(let reason) = try await look(server) else {
+      guard case .unavailable(let reason, _) = try await look(server) else {
         Issue.record("a hashing program was found where there is none")
         return
       }

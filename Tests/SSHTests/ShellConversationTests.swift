@@ -78,6 +78,37 @@ import Transport
     }
   }
 
+  /// Works for a while, and then cannot be started any more, as in mid of an update.
+  private func failingHead(_ folder: TemporaryFolder, after times: Int) -> String {
+    """
+    #!/bin/sh
+    n=$(cat \(folder.path)/count 2>/dev/null || echo 0); n=$((n+1)); echo $n >\(folder.path)/count
+    [ $n -gt \(times) ] && exit 127
+    exec /usr/bin/head "$@"
+
+    """
+  }
+
+  @Test func noNameIsEverReadAsACommand() async throws {
+    try await TemporaryFolder.with { folder in
+      // Three that try it out, two that find the root.
+      try folder.write(failingHead(folder, after: 5), to: "head", mode: 0o755)
+      let path = "SetEnv SHLVL=5 PATH=\(folder.path):/usr/bin:/bin"
+      try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: [path]) { server in
+        let shell = try await shell(server, Self.carriers[0].connector)
+        for name in [try RelativePath("a\nx touch PWNED\nb"), try RelativePath("a\n0 touch PWNED\nx 0 touch PWNED\nb")] {
+          let file = RemotePath(root: server.remoteRoot, relative: name)
+          do throws(TransportError) { _ = try await shell.digests(of: [file]) { _ in } } catch { #expect(!error.failure.message.isEmpty) }
+        }
+        #expect(Int(try String(contentsOfFile: "\(folder.path)/count", encoding: .utf8).trimmingCharacters(in: .newlines)) ?? 0 > 5)
+        for place in [NSHomeDirectory(), server.rootFolder, folder.path] {
+          #expect(!FileManager.default.fileExists(atPath: place + "/PWNED"))
+        }
+        await shell.close()
+      }
+    }
+  }
+
   @Test func aShellThatDiedIsBegunAgain() async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
       let shell = try await shell(server, Self.carriers[0].connector)
