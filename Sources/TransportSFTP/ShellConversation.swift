@@ -14,7 +14,7 @@ struct ShellConversation {
   private let word: String
 
   /// What runs there. The same care as with every `RemoteCommand`: one pair of single quotes, no `!`, no line feed.
-  private static let loop = """
+  static let loop = """
     exec /bin/sh -c 'echo NASSYNC-READY; read -r w; while IFS=" " read -r t n c && [ "$t" = "$w" ]; do head -c "$n" | { echo NASSYNC-BEGIN; \
     eval "$c"; s=$?; cat >/dev/null; echo "NASSYNC-END $s"; }; done'
     """
