@@ -51,7 +51,7 @@ final class XMLPushReader {
     handler.serror = { _, _ in }
     context = xmlCreatePushParserCtxt(&handler, Unmanaged.passUnretained(self).toOpaque(), nil, 0, nil)
     if let context {
-      _ = xmlCtxtUseOptions(context, Int32(XML_PARSE_NONET.rawValue))
+      _ = xmlCtxtUseOptions(context, Int32(XML_PARSE_NONET.rawValue | XML_PARSE_IGNORE_ENC.rawValue))
       // Whatever the document declares: in another encoding a document type could hide.
       _ = xmlSwitchEncoding(context, XML_CHAR_ENCODING_UTF8)
     }
