@@ -90,9 +90,11 @@ extension SFTPClient {
     case .written: return
     case .notOpened(let status): throw try await notOpened(status, path)
     case .refused(let status, let action):
+      // Whether there is room is asked while the file still takes it.
+      let failure = try await explain(status, action, path)
       // It has its size and its time and must not be taken for whole; a disk says only once that it could not take something.
       _ = try await self.status(of: .remove(path.bytes))
-      throw try await explain(status, action, path)
+      throw failure
     case .attributesRefused: try await setTimesAlone(attributes, path)
     }
   }
