@@ -30,7 +30,7 @@ MUTANTS = {
     ),
     "fsync-before-settle": (
         "small files are not flushed to the NAS's disk where nothing else does it", "Sources/NASSync/JobRunner.swift",
-        "in pool.canSync != true })", "in pool.canSync == true })",
+        "in pool.canSync != true }", "in pool.canSync == true }",
         ["durability", "--driver", "sftp-only", "--trials", "10"],
     ),
     "inode-check": (
