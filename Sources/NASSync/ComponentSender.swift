@@ -159,8 +159,7 @@ struct ComponentSender: Sendable {
       if !durable { flushed.leaveOut() }
       try await pool.withSession(width: width) { (session) throws(TransportError) in
         try await session.put(
-          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: flushesSmallFiles()
-        )
+          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: durable)
       }
     }
     try await record(row, state: .sent, durable: entry.fingerprint.size, digest: digest, isFile: true)

@@ -29,8 +29,8 @@ MUTANTS = {
         ["crowd", "--driver", "sftp-only", "--trials", "60"],
     ),
     "fsync-before-settle": (
-        "small files are not flushed to the NAS's disk where nothing else does it", "Sources/NASSync/JobRunner.swift",
-        "in pool.canSync != true }", "in pool.canSync == true }",
+        "small files are not flushed to the NAS's disk where nothing else does it", "Sources/NASSync/ComponentSender.swift",
+        "      let durable = flushesSmallFiles()\n      if !durable { flushed.leaveOut() }\n", "      let durable = false\n",
         ["durability", "--driver", "sftp-only", "--trials", "10"],
     ),
     "inode-check": (
