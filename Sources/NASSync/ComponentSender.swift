@@ -115,18 +115,10 @@ struct ComponentSender: Sendable {
     let byDepth = Dictionary(grouping: folders) { $0.segments.count }
     for depth in byDepth.keys.sorted() {
       let level = byDepth[depth] ?? []
-      var index = 0
-      while index < level.count {
-        let slice = level[index..<min(index + 64, level.count)]
-        index += slice.count
-        try checkStop()
-        try await pool.withSession(width: width) { (session) throws(TransportError) in
-          do {
-            try await withThrowingTaskGroup(of: Void.self) { group in
-              for path in slice { group.addTask { try await session.makeFolder(staging.appending(path)) } }
-              try await group.waitForAll()
-            }
-          } catch { throw TransportError.wrapping(error) }
+      try await pool.withSession(width: width) { (session) throws(TransportError) in
+        try await Turn.each(of: level, atOnce: 64) { (path) throws(TransportError) in
+          try checkStop()
+          try await session.makeFolder(staging.appending(path))
         }
       }
     }
