@@ -146,10 +146,17 @@ extension FuzzTarget {
       } catch { return nil }
     }
     let entries = read(max(1, bytes.count))
-    require(entries == read(11), "a listing that depends on how it is cut")
+    let piecemeal = read(11)
+    // The one exception: a `]]>` in a text, which no document may have, libxml2 looks for only within what it has been given so far.
+    let isStray = (entries == nil || piecemeal == nil) && contains(bytes, "]]>")
+    require(entries == piecemeal || isStray, "a listing that depends on how it is cut")
     guard let entries else { return }
     require(entries.count <= entryLimit && entries.reduce(0) { $0 + $1.href.count } <= byteLimit, "a listing beyond its limits")
     for entry in entries { requireNoClimbing(entry.href) }
+  }
+
+  private static func contains(_ bytes: [UInt8], _ text: String) -> Bool {
+    bytes.indices.contains { bytes[$0...].starts(with: text.utf8) }
   }
 
   private static func requireNoClimbing(_ address: [UInt8]) {
