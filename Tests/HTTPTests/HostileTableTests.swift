@@ -41,7 +41,7 @@ import Transport
   private static let stored: [UInt8] = Array("what was stored".utf8)
   private static let token = "s3cret-token-of-the-lab"
   /// Of one request; removals and renames have ten times as much, listings twice.
-  private static let progress = Duration.milliseconds(300)
+  private static let progress = Duration.milliseconds(300) * Patience.factor
 
   private func driver(_ server: HostileWebDAV) -> WebDAVDriver {
     let http = HTTPSettings(
@@ -134,7 +134,7 @@ import Transport
     for outcome in outcomes {
       let words = "\(behaviour): \(outcome.operation.rawValue): \(outcome.error.map { "\($0)" } ?? "success") after \(outcome.seconds) s"
       // Ten times the deadline of a request, and then some for a machine that is busy.
-      #expect(outcome.seconds < 15, "\(words)")
+      #expect(outcome.seconds < 15 * Patience.factor, "\(words)")
       // A free space that cannot be told is none.
       let mustFail =
         switch behaviour.verdict {
