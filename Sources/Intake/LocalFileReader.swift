@@ -23,7 +23,31 @@ package final class LocalFileReader: Sendable {
     var status = stat()
     guard fstat(opened.raw, &status) == 0 else { throw Self.readFailure(errno, path) }
     guard fileType(status) == S_IFREG else { throw Self.changed(path, "it is no regular file any more") }
-    posix_fadvise(opened.raw, 0, 0, POSIX_FADV_SEQUENTIAL)
+    // A small one is read in one go.
+    if status.st_size > Self.goSize { posix_fadvise(opened.raw, 0, 0, POSIX_FADV_SEQUENTIAL) }
+  }
+
+  private static let goSize = 256 * 1024
+
+  /// The contents of some small files, each as it was registered: read in one go, then compared with size, times and inode of the open file and
+  /// of whatever has its name then. Keeps them all open at once: a few.
+  /// - Throws: As `init`, `read` and `requireUnchanged`, for the first that is not as it was.
+  package static func readWhole(_ entries: [RunEntry], in folder: RunFolder) throws(SyncFailure) -> [[UInt8]] {
+    var readers: [LocalFileReader] = []
+    var contents: [[UInt8]] = []
+    for entry in entries {
+      let reader = try LocalFileReader(in: folder, path: entry.path)
+      contents.append(try reader.read(at: 0, upTo: Int(clamping: entry.fingerprint.size)))
+      readers.append(reader)
+    }
+    let now = try RunFolder(root: folder.root)
+    for (index, entry) in entries.enumerated() {
+      try readers[index].requireUnchanged(since: entry.fingerprint, beneath: now)
+      guard contents[index].count == entry.fingerprint.size else {
+        throw changed(entry.path, "it had \(entry.fingerprint.size) bytes and ended after \(contents[index].count)")
+      }
+    }
+    return contents
   }
 
   /// What the open file is like now.
@@ -47,8 +71,12 @@ package final class LocalFileReader: Sendable {
   /// Compares size, times and inode of the open file, and of whatever has its name now, with what they were.
   /// - Throws: `local_changed` naming what differs; `local_vanished` where the name is gone.
   package func requireUnchanged(since expected: FileFingerprint) throws(SyncFailure) {
+    try requireUnchanged(since: expected, beneath: try RunFolder(root: root))
+  }
+
+  /// - Parameter folder: The run's folder, opened anew: what was opened before may have another name by now.
+  private func requireUnchanged(since expected: FileFingerprint, beneath folder: RunFolder) throws(SyncFailure) {
     if let difference = try fingerprint().contentDifference(from: expected) { throw Self.changed(path, difference) }
-    let folder = try RunFolder(root: root)
     guard let named = folder.open(path, O_RDONLY | O_NONBLOCK) else { throw Self.openFailure(errno, path) }
     var status = stat()
     guard fstat(named.raw, &status) == 0 else { throw Self.readFailure(errno, path) }

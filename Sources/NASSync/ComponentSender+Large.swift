@@ -28,7 +28,7 @@ extension ComponentSender {
         try await stream.skip(to: size)
         let digest = try await stream.finish()
         try await recorder.record(
-          ComponentProgress(path: entry.path, state: .sent, bytesDurable: size, localDigest: digest), isFile: true)
+          [ComponentProgress(path: entry.path, state: .sent, bytesDurable: size, localDigest: digest)], isFile: true)
         return
       }
     } catch { throw .failure(error, sessionLost: false) }

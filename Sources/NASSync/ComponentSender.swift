@@ -36,8 +36,10 @@ struct ComponentSender: Sendable {
   func send(_ components: [ComponentRow]) async throws(TransportError) {
     let folders = components.filter { $0.entry.kind == .folder }.map(\.entry.path)
     let pending = components.filter { $0.state == .pending }
-    let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file }, limit: UInt64(smallLimit))
+    let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file })
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
+    let lanes = 48 * width
+    let handfuls = Self.handfuls(small, lanes: lanes)
     let smallTurn = Turn()
     let largeTurn = Turn()
     let spare = SpareSessions(width - min(large.count, width), roundTrip: large.isEmpty || width == 1 ? 0 : try await roundTrip())
@@ -50,8 +52,8 @@ struct ComponentSender: Sendable {
             spare.give()
           }
         }
-        for _ in 0..<min(small.count, 48 * width) {
-          group.addTask { try await drain(small, smallTurn) { (row) throws(TransportError) in try await sendSmall(row) } }
+        for _ in 0..<min(handfuls.count, lanes) {
+          group.addTask { try await drain(handfuls, smallTurn) { (rows) throws(TransportError) in try await sendSmall(rows) } }
         }
         group.addTask { for link in links { try await sendLink(link) } }
         try await group.waitForAll()
@@ -77,27 +79,43 @@ struct ComponentSender: Sendable {
     }
   }
 
-  private var smallLimit: Int { Self.pieceSize }
-
-  private static func partition(_ rows: [ComponentRow], limit: UInt64) -> (small: [ComponentRow], large: [ComponentRow]) {
+  private static func partition(_ rows: [ComponentRow]) -> (small: [ComponentRow], large: [ComponentRow]) {
     var small: [ComponentRow] = []
     var large: [ComponentRow] = []
     for row in rows {
-      if row.entry.fingerprint.size <= limit { small.append(row) } else { large.append(row) }
+      if row.entry.fingerprint.size <= UInt64(pieceSize) { small.append(row) } else { large.append(row) }
     }
     // The largest first, so that no session is left with a big one at the end.
     large.sort { $0.entry.fingerprint.size > $1.entry.fingerprint.size }
     return (small, large)
   }
 
-  private func drain(
-    _ rows: [ComponentRow], _ turn: Turn, _ body: (ComponentRow) async throws(TransportError) -> Void
+  /// Small files that one lane reads, sends and records in one go, in their order. Going from thread to thread costs about as much as a file of 4 KiB
+  /// does otherwise; but where there are few files, each has a lane of its own, so that one round trip does for all.
+  private static func handfuls(_ rows: [ComponentRow], lanes: Int) -> [[ComponentRow]] {
+    let most = max(1, min(16, rows.count / (4 * lanes)))
+    var handfuls: [[ComponentRow]] = []
+    var bytes: UInt64 = 0
+    for row in rows {
+      bytes += row.entry.fingerprint.size
+      if let last = handfuls.indices.last, handfuls[last].count < most, bytes <= UInt64(pieceSize) {
+        handfuls[last].append(row)
+      } else {
+        handfuls.append([row])
+        bytes = row.entry.fingerprint.size
+      }
+    }
+    return handfuls
+  }
+
+  private func drain<Work>(
+    _ work: [Work], _ turn: Turn, _ body: (Work) async throws(TransportError) -> Void
   ) async throws(TransportError) {
     while true {
       let index = turn.advance()
-      guard index < rows.count else { return }
+      guard index < work.count else { return }
       try checkStop()
-      try await body(rows[index])
+      try await body(work[index])
     }
   }
 
@@ -123,9 +141,8 @@ struct ComponentSender: Sendable {
       }
     }
     do {
-      for path in folders {
-        try await recorder.record(ComponentProgress(path: path, state: .sent, bytesDurable: 0, localDigest: nil), isFile: false)
-      }
+      let made = folders.map { ComponentProgress(path: $0, state: .sent, bytesDurable: 0, localDigest: nil) }
+      try await recorder.record(made, isFile: false)
     } catch { throw .failure(error, sessionLost: false) }
   }
 
@@ -138,23 +155,44 @@ struct ComponentSender: Sendable {
     try await record(row, state: .sent, durable: 0, digest: nil, isFile: false)
   }
 
-  private func sendSmall(_ row: ComponentRow) async throws(TransportError) {
-    let entry = row.entry
-    let content: [UInt8]
-    let digest: ContentDigest
-    do { (content, digest) = try await FileStream.readWhole(entry, in: folder, on: readers.next()) } catch {
+  private func sendSmall(_ rows: [ComponentRow]) async throws(TransportError) {
+    let files: [(content: [UInt8], digest: ContentDigest)]
+    do { files = try await FileStream.readWhole(rows.map(\.entry), in: folder, on: readers.next()) } catch {
       throw .failure(error, sessionLost: false)
     }
-    if !isStaged(entry) {
-      try await awaitBandwidth(content.count)
-      let durable = flushesSmallFiles()
-      if !durable { flushed.leaveOut() }
-      try await pool.withSession(width: width) { (session) throws(TransportError) in
-        try await session.put(
-          content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: durable)
+    let unsent = zip(rows, files).filter { row, _ in !isStaged(row.entry) }
+    let arrived = Turn()
+    do throws(TransportError) {
+      if !unsent.isEmpty {
+        try await awaitBandwidth(unsent.reduce(0) { $0 + $1.1.content.count })
+        try await pool.withSession(width: width) { (session) throws(TransportError) in
+          // What arrived before the session was let in no more is there.
+          while case let index = arrived.value, index < unsent.count {
+            try checkStop()
+            try await put(unsent[index].0.entry, unsent[index].1.content, session)
+            _ = arrived.advance()
+          }
+        }
       }
+    } catch {
+      let there = unsent.prefix(arrived.value).map { sent($0.0, $0.1.digest) }
+      try? await recorder.record(there, isFile: true)  // the failure that ended the sending is the one to report
+      throw error
     }
-    try await record(row, state: .sent, durable: entry.fingerprint.size, digest: digest, isFile: true)
+    do { try await recorder.record(zip(rows, files).map { sent($0, $1.digest) }, isFile: true) } catch {
+      throw .failure(error, sessionLost: false)
+    }
+  }
+
+  private func put(_ entry: RunEntry, _ content: [UInt8], _ session: any TransportSession) async throws(TransportError) {
+    let durable = flushesSmallFiles()
+    if !durable { flushed.leaveOut() }
+    try await session.put(
+      content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: durable)
+  }
+
+  private func sent(_ row: ComponentRow, _ digest: ContentDigest) -> ComponentProgress {
+    ComponentProgress(path: row.entry.path, state: .sent, bytesDurable: row.entry.fingerprint.size, localDigest: digest)
   }
 
   /// Whether an earlier attempt already put the whole file there: its time is set after its last byte, so the right time and size mean that
@@ -176,7 +214,7 @@ struct ComponentSender: Sendable {
   ) async throws(TransportError) {
     do {
       try await recorder.record(
-        ComponentProgress(path: row.entry.path, state: state, bytesDurable: durable, localDigest: digest, uploadToken: token),
+        [ComponentProgress(path: row.entry.path, state: state, bytesDurable: durable, localDigest: digest, uploadToken: token)],
         isFile: isFile)
     } catch { throw .failure(error, sessionLost: false) }
   }

@@ -70,24 +70,33 @@ actor FileStream {
   func finish() throws(SyncFailure) -> ContentDigest {
     try reader.requireUnchanged(since: expected)
     guard position == expected.size, let hasher = hasher.take(), let digest = hasher.finalize() else {
-      throw SyncFailure(
-        .protocol, "\(reader.path) could not be hashed to its end", hint: "Try again; check the OpenSSL configuration if it repeats.")
+      throw Self.unhashed(reader.path)
     }
     return digest
   }
 
-  /// A whole small file at once: its bytes and digest.
+  /// Small files with their digests, read one after the other in one go of the thread.
+  /// - Throws: As `LocalFileReader.readWhole`, for the first that is not as it was.
   static func readWhole(
-    _ entry: RunEntry, in folder: RunFolder, on executor: ThreadExecutor
-  ) async throws(SyncFailure) -> (content: [UInt8], digest: ContentDigest) {
-    let stream = try await open(entry, in: folder, on: executor)
-    return try await stream.readWhole()
+    _ entries: [RunEntry], in folder: RunFolder, on executor: ThreadExecutor
+  ) async throws(SyncFailure) -> [(content: [UInt8], digest: ContentDigest)] {
+    try await executor.run { () throws(SyncFailure) in
+      let contents = try LocalFileReader.readWhole(entries, in: folder)
+      var files: [(content: [UInt8], digest: ContentDigest)] = []
+      files.reserveCapacity(contents.count)
+      for (entry, content) in zip(entries, contents) {
+        var hasher = SHA256Hasher()
+        hasher.update(content)
+        guard let digest = hasher.finalize() else { throw unhashed(entry.path) }
+        files.append((content, digest))
+      }
+      return files
+    }
   }
 
-  private func readWhole() throws(SyncFailure) -> (content: [UInt8], digest: ContentDigest) {
-    var content = try next(Int(clamping: expected.size))
-    while UInt64(content.count) < expected.size { content += try next(Int(clamping: expected.size)) }
-    return (content, try finish())
+  private static func unhashed(_ path: RelativePath) -> SyncFailure {
+    SyncFailure(
+      .protocol, "\(path) could not be hashed to its end", hint: "Try again; check the OpenSSL configuration if it repeats.")
   }
 
   /// The digest of a whole file, of any size.

@@ -38,27 +38,31 @@ actor ProgressRecorder {
     for file in files where file.state == .pending && file.bytesDurable > 0 { durable[file.entry.path] = file.bytesDurable }
   }
 
-  /// A component changed its state or has more durable bytes.
+  /// Components of one kind changed their state or have more durable bytes.
   /// - Throws: What the queue answered, now or for an earlier batch.
-  func record(_ progress: ComponentProgress, isFile: Bool) async throws(SyncFailure) {
+  func record(_ batch: [ComponentProgress], isFile: Bool) async throws(SyncFailure) {
     if let failure { throw failure }
-    pending[progress.path] = progress
-    if isFile {
-      let before = durable[progress.path] ?? 0
-      // Folders are made again in every attempt: only a file that is there now, or a longer part of one, brings the run forward.
-      if progress.state != .pending || progress.bytesDurable > before { progressed = true }
-      bytesDone = bytesDone &+ progress.bytesDurable &- before
-      inFlight[progress.path] = nil
-      if progress.state == .pending {
-        durable[progress.path] = progress.bytesDurable
-      } else {
-        durable[progress.path] = nil
-        filesDone += 1
-      }
+    for progress in batch {
+      pending[progress.path] = progress
+      if isFile { count(progress) }
     }
-    show(progress.path)
+    if let last = batch.last { show(last.path) }
     let now = clock.monotonicNanoseconds
     if pending.count >= 512 || now - lastWrite > 500_000_000 { try await flush() }
+  }
+
+  private func count(_ progress: ComponentProgress) {
+    let before = durable[progress.path] ?? 0
+    // Folders are made again in every attempt: only a file that is there now, or a longer part of one, brings the run forward.
+    if progress.state != .pending || progress.bytesDurable > before { progressed = true }
+    bytesDone = bytesDone &+ progress.bytesDurable &- before
+    inFlight[progress.path] = nil
+    if progress.state == .pending {
+      durable[progress.path] = progress.bytesDurable
+    } else {
+      durable[progress.path] = nil
+      filesDone += 1
+    }
   }
 
   /// Bytes of a file handed to the session so far: for the eye only.

@@ -8,6 +8,9 @@ final class Turn: Sendable {
   /// The number before the increment.
   func advance() -> Int { count.wrappingAdd(1, ordering: .relaxed).oldValue & Int.max }
 
+  /// How many numbers were taken.
+  var value: Int { count.load(ordering: .relaxed) & Int.max }
+
   /// Does the same with all of them, so many at a time that one round trip does for them. Ends with the first failure.
   static func each<Element: Sendable>(
     of elements: [Element], atOnce: Int, _ body: @Sendable @escaping (Element) async throws(TransportError) -> Void

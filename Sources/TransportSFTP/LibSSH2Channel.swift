@@ -219,6 +219,6 @@ final class LibSSH2Channel: SSHChannel {
   }
 
   private func broken(_ code: Int32) -> TransportError {
-    LibSSH2Error(code: code, session: session.raw).failure(while: "talking to \(displayText(settings.host))")
+    session.failure(code, while: "talking to \(displayText(settings.host))")
   }
 }

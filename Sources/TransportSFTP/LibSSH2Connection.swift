@@ -111,7 +111,7 @@ package final class LibSSH2Connection: SSHConnection {
         case .exec: throw .unsupported("run commands for the user \(displayText(settings.user))")
         }
       }
-      throw LibSSH2Error(code: code, session: session.raw).failure(while: "starting \(request) on \(name)")
+      throw session.failure(code, while: "starting \(request) on \(name)")
     }
     openedChannel = channel
     return channel

@@ -109,7 +109,7 @@ struct LibSSH2Login {
       }
       if libssh2_userauth_authenticated(session.raw) != 0 { return nil }
       let code = libssh2_session_last_errno(session.raw)
-      guard code == LIBSSH2_ERROR_EAGAIN else { throw LibSSH2Error(code: code, session: session.raw).failure(while: action) }
+      guard code == LIBSSH2_ERROR_EAGAIN else { throw session.failure(code, while: action) }
       try session.waitForSocket(action, by: deadline)
     }
   }
@@ -125,8 +125,10 @@ struct LibSSH2Login {
       case LIBSSH2_ERROR_EAGAIN: try session.waitForSocket(action, by: deadline)
       // FILE: libssh2 could not read the key; RSA keys come back like this too.
       case LIBSSH2_ERROR_AUTHENTICATION_FAILED, LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED, LIBSSH2_ERROR_KEYFILE_AUTH_FAILED, LIBSSH2_ERROR_FILE:
+        // A connection that is cut while the answer is awaited comes back like this, too: no refusal, and no reason to give up.
+        if session.isCut { throw session.failure(code, while: action) }
         return false
-      default: throw LibSSH2Error(code: code, session: session.raw).failure(while: action)
+      default: throw session.failure(code, while: action)
       }
     }
   }

@@ -14,6 +14,7 @@ final class LibSSH2Session {
   let interrupter: Interrupter
   /// Fired from the start: what to poll where data waits inside libssh2 and the socket is silent.
   let alwaysReady = Interrupter()
+  private let farewell = Farewell()
 
   private static let initialised: Int32 = libssh2_init(0)
 
@@ -31,6 +32,7 @@ final class LibSSH2Session {
     self.socket = socket
     self.interrupter = interrupter
     alwaysReady.interrupt()
+    listenForFarewell()
     libssh2_session_set_blocking(session, 0)
   }
 
@@ -47,7 +49,7 @@ final class LibSSH2Session {
     while true {
       let code = call()
       if code >= 0 { return code }
-      guard code == LIBSSH2_ERROR_EAGAIN else { throw LibSSH2Error(code: code, session: raw).failure(while: action) }
+      guard code == LIBSSH2_ERROR_EAGAIN else { throw failure(code, while: action) }
       try waitForSocket(action, by: deadline)
     }
   }
@@ -57,9 +59,51 @@ final class LibSSH2Session {
     while true {
       if let made = call() { return made }
       let code = libssh2_session_last_errno(raw)
-      guard code == LIBSSH2_ERROR_EAGAIN else { throw LibSSH2Error(code: code, session: raw).failure(while: action) }
+      guard code == LIBSSH2_ERROR_EAGAIN else { throw failure(code, while: action) }
       try waitForSocket(action, by: deadline)
     }
+  }
+
+  /// What a call failed of.
+  /// - Parameter code: What it returned.
+  func failure(_ code: Int32, while action: String) -> TransportError {
+    LibSSH2Error(code: Self.blamesOthers(code) && isCut ? LIBSSH2_ERROR_SOCKET_DISCONNECT : code, session: raw).failure(while: action)
+  }
+
+  /// libssh2 calls it a failed exchange of keys, or a refused key, where the connection ends in the midst of either. That the sides did not agree on
+  /// algorithms, for one, is another code, and said by libssh2 itself.
+  private static func blamesOthers(_ code: Int32) -> Bool {
+    switch code {
+    case LIBSSH2_ERROR_TIMEOUT, LIBSSH2_ERROR_SOCKET_TIMEOUT, LIBSSH2_ERROR_BANNER_RECV, LIBSSH2_ERROR_BANNER_SEND,
+      LIBSSH2_ERROR_KEX_FAILURE, LIBSSH2_ERROR_METHOD_NONE, LIBSSH2_ERROR_HOSTKEY_INIT, LIBSSH2_ERROR_HOSTKEY_SIGN, LIBSSH2_ERROR_ALLOC,
+      LIBSSH2_ERROR_INVALID_MAC, LIBSSH2_ERROR_DECRYPT, LIBSSH2_ERROR_ENCRYPT:
+      false
+    default: true
+    }
+  }
+
+  /// Whether the connection ended without a word of the other side: whoever refuses says so before.
+  var isCut: Bool {
+    var byte: UInt8 = 0
+    return !farewell.said && recv(socket.number, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) == 0
+  }
+
+  /// Whether the other side has said that it ends the connection (SSH_MSG_DISCONNECT); told by libssh2 from within a call.
+  private final class Farewell {
+    var said = false
+  }
+
+  private func listenForFarewell() {
+    let heard:
+      @convention(c) (
+        OpaquePointer?, Int32, UnsafePointer<CChar>?, Int32, UnsafePointer<CChar>?, Int32, UnsafeMutablePointer<UnsafeMutableRawPointer?>?
+      ) -> Void = {
+        _, _, _, _, _, _, abstract in
+        guard let object = abstract?.pointee else { return }
+        Unmanaged<Farewell>.fromOpaque(object).takeUnretainedValue().said = true
+      }
+    libssh2_session_abstract(raw)?.pointee = Unmanaged.passUnretained(farewell).toOpaque()
+    libssh2_session_callback_set(raw, LIBSSH2_CALLBACK_DISCONNECT, unsafeBitCast(heard, to: UnsafeMutableRawPointer.self))
   }
 
   /// Waits until the last call, which said EAGAIN, can go on.

@@ -63,6 +63,43 @@ private func failure(_ body: () throws(SyncFailure) -> Void) -> SyncFailure.Kind
       } == .localChanged)
     #expect(try check { unlink("\(tree.path)/f") } != nil)
   }
+
+  /// Several at once: whichever of them is not as it was registered, none of them is handed out.
+  @Test func smallFilesAreReadAsTheyWereRegisteredOrNotAtAll() throws {
+    let tree = try TemporaryTree()
+    let names = ["a", "b/c", "d"]
+    let paths = try names.map { try RelativePath($0) }
+    func check(_ change: () throws -> Void) throws -> (contents: [[UInt8]], failure: SyncFailure?) {
+      for name in names { try tree.write("run/\(name)", "of \(name)") }
+      let folder = try RunFolder(root: "\(tree.path)/run")
+      let entries = try paths.map { RunEntry(path: $0, kind: .file, fingerprint: try LocalFileReader(in: folder, path: $0).fingerprint()) }
+      usleep(10_000)
+      try change()
+      do { return (try LocalFileReader.readWhole(entries, in: folder), nil) } catch { return ([], error) }
+    }
+    let untouched = try check {}
+    #expect(untouched.failure == nil)
+    #expect(untouched.contents == names.map { Array("of \($0)".utf8) })
+    let changes: [(() throws -> Void, SyncFailure.Kind)] = [
+      ({ try tree.write("run/d", "of d, and more") }, .localChanged),
+      ({ try tree.write("run/b/c", "") }, .localChanged),
+      ({ try tree.write("run/a", "OF a") }, .localChanged),
+      ({ unlink("\(tree.path)/run/d") }, .localVanished),
+      (
+        {
+          // A file of the same size and time under its name.
+          try tree.write("run/new", "of d")
+          rename("\(tree.path)/run/new", "\(tree.path)/run/d")
+        }, .localChanged
+      ),
+      // The run's folder is still open, and no longer what has its name.
+      ({ rename("\(tree.path)/run", "\(tree.path)/elsewhere") }, .localVanished),
+    ]
+    for (index, (change, kind)) in changes.enumerated() {
+      let found = try check(change)
+      #expect(found.failure?.kind == kind && found.contents.isEmpty, "\(index): \(String(describing: found.failure))")
+    }
+  }
 }
 
 @Suite struct RunLocatorTests {

@@ -192,6 +192,56 @@ import Transport
     }
   }
 
+  /// Wherever the far side goes away before the keys are exchanged, that is the network's fault and no disagreement about algorithms.
+  @Test func aConnectionThatEndsBeforeTheKeysAreExchangedIsNoDisagreement() async throws {
+    try await LoopbackSSHD.with { server in
+      let file = "\(server.folder.path)/opening"
+      // What the real server says first: its name, and what it offers.
+      let ask = "exec 3<>/dev/tcp/127.0.0.1/\(server.port); printf 'SSH-2.0-probe\\r\\n' >&3; timeout 2 cat <&3 >'\(file)'"
+      _ = try await runProcess(["bash", "-c", ask])
+      let opening = try [UInt8](Data(contentsOf: URL(filePath: file)))
+      #expect(opening.count > 500)
+      for reads in [true, false] {
+        for count in [0, 7, 60, opening.count - 1, opening.count] {
+          let failure = try await RawHTTPServer.with({ connection in
+            connection.send(Array(opening.prefix(count)))
+            // Where something is left unread the system resets the connection; else it ends it in order.
+            usleep(300_000)
+            if reads { _ = connection.read(65_536) }
+          }) { cut in
+            var settings = server.settings
+            settings.port = cut.port
+            return await failureOfConnecting(settings)
+          }
+          #expect(failure?.kind == .network, "\(reads) \(count): \(String(describing: failure))")
+        }
+      }
+    }
+  }
+
+  /// A log-in is no refused one because the network failed in its midst: that would end a job for good.
+  @Test(arguments: [true, false]) func aCutAnywhereInALogInIsTheNetworksFault(ofUpload: Bool) async throws {
+    try await LoopbackSSHD.with { server in
+      var cuts = 0
+      for bytes in stride(from: 0, to: 100_000, by: ofUpload ? 23 : 67) {
+        let failure = try await ByteRelay.with(to: Int(server.port), cut: .init(ofUpload: ofUpload, after: bytes)) { relay in
+          var settings = server.settings
+          settings.port = UInt16(relay.port)
+          let known = try ["ed25519", "ecdsa"].compactMap { LoopbackSSHD.KeyType(rawValue: $0) }.map {
+            "[\(server.host)]:\(relay.port) \(try server.hostKey($0))"
+          }
+          settings.knownHostsFile = try server.writeKnownHosts(known, name: "relayed")
+          return await failureOfConnecting(settings)
+        }
+        guard let failure else { break }
+        cuts += 1
+        #expect(failure.kind == .network, "after \(bytes) bytes: \(failure)")
+      }
+      // Through all of it: a log-in is some kilobytes in both directions.
+      #expect(cuts > 20)
+    }
+  }
+
   @Test func silenceEndsAtTheDeadline() async throws {
     try await LoopbackSSHD.with { server in
       try await SilentListener.with { port in

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// A TCP relay on 127.0.0.1 that counts what passes: how many bytes a program sent, seen from outside of it.
+/// A TCP relay on 127.0.0.1 that counts what passes: how many bytes a program sent, seen from outside of it. It can cut what goes through it, too.
 ///
 /// Plain sockets on threads of its own; every connection is made anew to the target.
 public final class ByteRelay: Sendable {
@@ -11,22 +11,34 @@ public final class ByteRelay: Sendable {
   private let listener: Int32
   private let target: Int
   private let uploaded = Atomic<UInt64>(0)
+  private let cut: Cut?
   private let open = Mutex<(closed: Bool, descriptors: Set<Int32>)>((false, []))
 
   /// Bytes that went from clients to the target so far.
   public var bytesUploaded: UInt64 { uploaded.load(ordering: .relaxed) }
 
+  /// Where each connection ends, however much is still to come.
+  public struct Cut: Sendable {
+    /// Whether what the client sends is counted, or what it gets.
+    public let ofUpload: Bool
+    /// So many bytes still pass.
+    public let bytes: Int
+
+    public init(ofUpload: Bool, after bytes: Int) { (self.ofUpload, self.bytes) = (ofUpload, bytes) }
+  }
+
   /// Starts a relay, runs the body, ends the relay and every connection through it.
   public static func with<Result>(
-    to target: Int, isolation: isolated (any Actor)? = #isolation, _ body: (ByteRelay) async throws -> Result
+    to target: Int, cut: Cut? = nil, isolation: isolated (any Actor)? = #isolation, _ body: (ByteRelay) async throws -> Result
   ) async throws -> Result {
-    let relay = try ByteRelay(to: target)
+    let relay = try ByteRelay(to: target, cut: cut)
     defer { relay.stop() }
     return try await body(relay)
   }
 
-  private init(to target: Int) throws {
+  private init(to target: Int, cut: Cut?) throws {
     self.target = target
+    self.cut = cut
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw TemporaryFolder.Failure("socket: \(String(cString: strerror(errno)))") }
     var address = Self.loopback(port: 0)
@@ -95,10 +107,13 @@ public final class ByteRelay: Sendable {
 
   private func pump(_ from: Int32, _ to: Int32, counts: Bool) {
     var buffer = [UInt8](repeating: 0, count: 256 << 10)
+    var left = cut.flatMap { $0.ofUpload == counts ? $0.bytes : nil } ?? Int.max
     copying: while true {
-      let got = recv(from, &buffer, buffer.count, 0)
-      if got < 0, errno == EINTR { continue }
-      guard got > 0 else { break }
+      let read = recv(from, &buffer, buffer.count, 0)
+      if read < 0, errno == EINTR { continue }
+      guard read > 0 else { break }
+      let got = min(read, left)
+      left -= got
       if counts { uploaded.add(UInt64(got), ordering: .relaxed) }
       var sent = 0
       while sent < got {
@@ -106,6 +121,10 @@ public final class ByteRelay: Sendable {
         if count < 0, errno == EINTR { continue }
         guard count > 0 else { break copying }
         sent += count
+      }
+      if left == 0 {
+        for end in [from, to] { shutdown(end, Int32(SHUT_RDWR)) }
+        return
       }
     }
     shutdown(to, Int32(SHUT_WR))

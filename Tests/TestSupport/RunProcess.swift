@@ -82,7 +82,10 @@ public struct ChildProcess: Sendable {
     posix_spawnattr_setsigmask(&attributes, &none)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | (ownGroup ? POSIX_SPAWN_SETPGROUP : 0)))
 
-    let variables = (environment ?? ProcessInfo.processInfo.environment).map { "\($0.key)=\($0.value)" }
+    let own = ProcessInfo.processInfo.environment
+    // A program that is built with a sanitizer has to hear what it is told, whatever else it may know.
+    let told = own.filter { Patience.sanitizer != nil && ["TSAN_OPTIONS", "ASAN_OPTIONS", "LSAN_OPTIONS", "LD_PRELOAD"].contains($0.key) }
+    let variables = (environment ?? own).merging(told) { given, _ in given }.map { "\($0.key)=\($0.value)" }
     var argv = arguments.map { strdup($0) } + [nil]
     var envp = variables.map { strdup($0) } + [nil]
     defer { for pointer in argv + envp { free(pointer) } }
