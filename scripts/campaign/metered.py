@@ -27,8 +27,10 @@ def metered(workstation, *arguments, timeout=90, until=None, grace=15, environme
         )  # fmt: skip
     if started:
         started(process.pid)
-    began, told, late, usage = time.monotonic(), None, False, None
+    began, told, late, usage, peak = time.monotonic(), None, False, None, 0
     while True:
+        # Not what wait4 says: it counts what this process had when it started the other one.
+        peak = max(peak, _most_resident(process.pid))
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
@@ -47,6 +49,15 @@ def metered(workstation, *arguments, timeout=90, until=None, grace=15, environme
     process.returncode = code if code is not None else -signal.SIGKILL
     seconds = (told or time.monotonic()) - began
     result = Metered(arguments, code, out.read_text(errors="replace"), err.read_text(errors="replace"), seconds, False)
-    result.cpu, result.peak, result.late = usage.ru_utime + usage.ru_stime, usage.ru_maxrss, late
+    result.cpu, result.peak, result.late = usage.ru_utime + usage.ru_stime, peak, late
     workstation.log.append(f"[{seconds:.1f} s, {result.cpu:.2f} s of the processor, {result.peak} KiB] {result}")
     return result
+
+
+def _most_resident(pid):
+    """The most memory that a process ever had since it became its program, in KiB; 0 where it has ended."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return 0
