@@ -403,7 +403,12 @@ package actor HTTPClient {
       let raw = message.pointee.easy_handle
       if let exchange = active.values.first(where: { $0.easy?.raw == raw }) { finished.append((exchange, nassync_curl_result(message))) }
     }
-    for (exchange, code) in finished { finish(exchange, code) }
+    for (exchange, code) in finished {
+      let tookNone =
+        exchange.phase == .connecting && [CURLE_COULDNT_CONNECT, CURLE_OPERATION_TIMEDOUT, CURLE_COULDNT_RESOLVE_HOST].contains(code)
+      finish(exchange, code)
+      if tookNone { giveUpWaiting(like: exchange) }
+    }
     if !finished.isEmpty { startWaiting() }
     if executor.hasJobs { return nil }
     let now = HTTPExchange.now()
@@ -419,6 +424,13 @@ package actor HTTPClient {
     return PollPlan(multi: multi, timeout: shortest.map { Int(clamping: $0 / 1_000_000) + 1 } ?? 3_600_000)
   }
 
+  /// A server that takes no connection takes none of those that wait in line either: each in its turn would find that out for itself, and a run
+  /// of many files take the time of all of them. As long as another connection works they wait for that one.
+  private func giveUpWaiting(like refused: HTTPExchange) {
+    guard case .failure(let error) = refused.result, active.values.allSatisfy({ $0.phase == .connecting }) else { return }
+    for exchange in streams.removeAll() + requests.removeAll() { exchange.conclude(.failure(error)) }
+  }
+
   private func finish(_ exchange: HTTPExchange, _ code: CURLcode) {
     let text = exchange.easy?.failureText ?? ""
     let result: Result<HTTPResponse, TransportError>
@@ -427,7 +439,7 @@ package actor HTTPClient {
       let response = exchange.response
       if !exchange.headersComplete {
         // libcurl takes a connection that ends in the header lines for the end of the answer.
-        result = .failure(failures.violated("half of an answer's header lines"))
+        result = .failure(failures.failure(CURLE_RECV_ERROR, "it ended in the answer's header lines"))
       } else if let encoding = response.header("Content-Encoding"), encoding.lowercased() != "identity", response.isSuccess,
         exchange.request.method != "HEAD"
       {
@@ -459,39 +471,6 @@ package actor HTTPClient {
     ]
     var ready: Int32 = 0
     curl_multi_poll(multi.raw, &extra, UInt32(extra.count), Int32(clamping: plan.timeout), &ready)
-  }
-}
-
-/// Exchanges that wait for a connection, first in, first out.
-private struct HTTPLine {
-  private var waiting: [HTTPExchange?] = []
-  private var head = 0
-
-  mutating func append(_ exchange: HTTPExchange) { waiting.append(exchange) }
-
-  mutating func next() -> HTTPExchange? {
-    while head < waiting.count {
-      let exchange = waiting[head]
-      waiting[head] = nil
-      head += 1
-      if head == waiting.count {
-        waiting.removeAll(keepingCapacity: true)
-        head = 0
-      }
-      if let exchange { return exchange }
-    }
-    return nil
-  }
-
-  mutating func remove(_ exchange: HTTPExchange) {
-    guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
-    waiting[index] = nil
-  }
-
-  mutating func removeAll() -> [HTTPExchange] {
-    defer { waiting = [] }
-    head = 0
-    return waiting.compactMap { $0 }
   }
 }
 

@@ -231,6 +231,28 @@ import TransportHTTP
     }
   }
 
+  /// Many requests and a NAS that has gone: the first connection that is not made says it for all that wait, not each one after the other.
+  @Test func aServerThatTakesNoConnectionKeepsNobodyWaitingInLine() async throws {
+    let full = try FullListener()
+    defer { full.close() }
+    let settings = HTTPSettings(
+      origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: full.port), allowsPlainHTTP: true, connections: 2, connectTimeout: .seconds(1),
+      progressTimeout: .seconds(20), credentials: { () throws(SyncFailure) in .none })
+    let client = HTTPClient(settings: settings)
+    try await client.open()
+    let start = ContinuousClock.now
+    let failures = await withTaskGroup(of: TransportError?.self) { group in
+      for number in 0..<30 {
+        group.addTask { await Self.failure { _ = try await client.perform(HTTPRequest("GET", "/\(number)")) } }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(failures.count == 30 && failures.allSatisfy { $0?.failure.kind == .timeout }, "\(failures)")
+    // One after the other they would take 15 s.
+    #expect(ContinuousClock.now - start < .seconds(7) * Patience.factor)
+    await client.close()
+  }
+
   @Test func plainHTTPIsRefusedUnlessAllowed() async throws {
     let client = HTTPClient(settings: HTTPSettings(origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: 9)))
     let error = await Self.failure { try await client.open() }

@@ -7,4 +7,6 @@ public enum Patience {
   public static let sanitizer = ProcessInfo.processInfo.environment["NASSYNC_TEST_SANITIZER"]
   /// 1, or 5 under a sanitizer.
   public static let factor: Double = sanitizer == nil ? 1 : 5
+  /// How much more memory a program may take: 1, or what the sanitizers' shadows come to by their own manuals.
+  public static let memory = sanitizer == nil ? 1 : 10
 }
