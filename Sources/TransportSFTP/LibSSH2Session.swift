@@ -85,7 +85,10 @@ final class LibSSH2Session {
   /// Whether the connection ended without a word of the other side: whoever refuses says so before.
   var isCut: Bool {
     var byte: UInt8 = 0
-    return !farewell.said && recv(socket.number, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) == 0
+    let count = recv(socket.number, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    // Its end, or a reset that came after libssh2 had looked.
+    let isOver = count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)
+    return isOver && !farewell.said
   }
 
   /// Whether the other side has said that it ends the connection (SSH_MSG_DISCONNECT); told by libssh2 from within a call.

@@ -236,8 +236,8 @@ import TransportHTTP
     let full = try FullListener()
     defer { full.close() }
     let settings = HTTPSettings(
-      origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: full.port), allowsPlainHTTP: true, connections: 2, connectTimeout: .seconds(1),
-      progressTimeout: .seconds(20), credentials: { () throws(SyncFailure) in .none })
+      origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: full.port), allowsPlainHTTP: true, connections: 2,
+      connectTimeout: .seconds(1), progressTimeout: .seconds(20), credentials: { () throws(SyncFailure) in .none })
     let client = HTTPClient(settings: settings)
     try await client.open()
     let start = ContinuousClock.now

@@ -24,6 +24,7 @@ public final class ByteRelay: Sendable {
     /// So many bytes still pass.
     public let bytes: Int
 
+    /// Counts what the client sends, or what it gets, and ends the connection after so many bytes of it.
     public init(ofUpload: Bool, after bytes: Int) { (self.ofUpload, self.bytes) = (ofUpload, bytes) }
   }
 

@@ -2,9 +2,11 @@ import Glibc
 
 /// A port on 127.0.0.1 that drops whatever wants to connect, as a firewall does: it listens, nobody accepts, and its queue is full.
 public final class FullListener: Sendable {
+  /// Where it listens.
   public let port: UInt16
   private let descriptors: [Int32]
 
+  /// Listens, and fills the queue.
   public init() throws {
     func newSocket() throws -> Int32 {
       let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)

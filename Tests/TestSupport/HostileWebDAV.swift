@@ -63,6 +63,8 @@ public final class HostileWebDAV: Sendable {
     hostile.traps.withLock { $0 = traps }
     return try await RawHTTPServer.with({ hostile.serve($0) }) { server in
       hostile.server.withLock { $0 = server }
+      // The server's script holds this, so this must not hold the server for ever.
+      defer { hostile.server.withLock { $0 = nil } }
       return try await body(hostile)
     }
   }
