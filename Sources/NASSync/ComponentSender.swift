@@ -160,27 +160,36 @@ struct ComponentSender: Sendable {
     do { files = try await FileStream.readWhole(rows.map(\.entry), in: folder, on: readers.next()) } catch {
       throw .failure(error, sessionLost: false)
     }
-    let unsent = zip(rows, files).filter { row, _ in !isStaged(row.entry) }
-    let arrived = Turn()
-    do throws(TransportError) {
-      if !unsent.isEmpty {
-        try await awaitBandwidth(unsent.reduce(0) { $0 + $1.1.content.count })
-        try await pool.withSession(width: width) { (session) throws(TransportError) in
-          // What arrived before the session was let in no more is there.
-          while case let index = arrived.value, index < unsent.count {
-            try checkStop()
-            try await put(unsent[index].0.entry, unsent[index].1.content, session)
-            _ = arrived.advance()
-          }
-        }
-      }
-    } catch {
-      let there = unsent.prefix(arrived.value).map { sent($0.0, $0.1.digest) }
-      try? await recorder.record(there, isFile: true)  // the failure that ended the sending is the one to report
-      throw error
+    var known: [ComponentProgress] = []
+    var unsent: [(entry: RunEntry, content: [UInt8], progress: ComponentProgress)] = []
+    for (row, file) in zip(rows, files) {
+      let entry = row.entry
+      let progress = ComponentProgress(path: entry.path, state: .sent, bytesDurable: entry.fingerprint.size, localDigest: file.digest)
+      if isStaged(entry) { known.append(progress) } else { unsent.append((entry, file.content, progress)) }
     }
-    do { try await recorder.record(zip(rows, files).map { sent($0, $1.digest) }, isFile: true) } catch {
-      throw .failure(error, sessionLost: false)
+    let arrived = Turn()
+    var failure: TransportError?
+    do throws(TransportError) { try await put(unsent, arrived) } catch { failure = error }
+    // What arrived before a failure is there, and the failure is the one to report.
+    do { try await recorder.record(known + unsent.prefix(arrived.value).map(\.progress), isFile: true) } catch {
+      throw failure ?? .failure(error, sessionLost: false)
+    }
+    if let failure { throw failure }
+  }
+
+  /// Puts files one after the other. `arrived` counts them.
+  private func put(
+    _ files: [(entry: RunEntry, content: [UInt8], progress: ComponentProgress)], _ arrived: Turn
+  ) async throws(TransportError) {
+    guard !files.isEmpty else { return }
+    try await awaitBandwidth(files.reduce(0) { $0 + $1.content.count })
+    try await pool.withSession(width: width) { (session) throws(TransportError) in
+      // Where a session is let in no more, the next one goes on after what arrived.
+      while case let index = arrived.value, index < files.count {
+        try checkStop()
+        try await put(files[index].entry, files[index].content, session)
+        _ = arrived.advance()
+      }
     }
   }
 
@@ -189,10 +198,6 @@ struct ComponentSender: Sendable {
     if !durable { flushed.leaveOut() }
     try await session.put(
       content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: durable)
-  }
-
-  private func sent(_ row: ComponentRow, _ digest: ContentDigest) -> ComponentProgress {
-    ComponentProgress(path: row.entry.path, state: .sent, bytesDurable: row.entry.fingerprint.size, localDigest: digest)
   }
 
   /// Whether an earlier attempt already put the whole file there: its time is set after its last byte, so the right time and size mean that

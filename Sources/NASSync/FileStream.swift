@@ -85,9 +85,7 @@ actor FileStream {
       var files: [(content: [UInt8], digest: ContentDigest)] = []
       files.reserveCapacity(contents.count)
       for (entry, content) in zip(entries, contents) {
-        var hasher = SHA256Hasher()
-        hasher.update(content)
-        guard let digest = hasher.finalize() else { throw unhashed(entry.path) }
+        guard let digest = SHA256Hasher.digest(of: content) else { throw unhashed(entry.path) }
         files.append((content, digest))
       }
       return files

@@ -403,12 +403,7 @@ package actor HTTPClient {
       let raw = message.pointee.easy_handle
       if let exchange = active.values.first(where: { $0.easy?.raw == raw }) { finished.append((exchange, nassync_curl_result(message))) }
     }
-    for (exchange, code) in finished {
-      let tookNone =
-        exchange.phase == .connecting && [CURLE_COULDNT_CONNECT, CURLE_OPERATION_TIMEDOUT, CURLE_COULDNT_RESOLVE_HOST].contains(code)
-      finish(exchange, code)
-      if tookNone { giveUpWaiting(like: exchange) }
-    }
+    for (exchange, code) in finished { finish(exchange, code) }
     if !finished.isEmpty { startWaiting() }
     if executor.hasJobs { return nil }
     let now = HTTPExchange.now()
@@ -426,8 +421,8 @@ package actor HTTPClient {
 
   /// A server that takes no connection takes none of those that wait in line either: each in its turn would find that out for itself, and a run
   /// of many files take the time of all of them. As long as another connection works they wait for that one.
-  private func giveUpWaiting(like refused: HTTPExchange) {
-    guard case .failure(let error) = refused.result, active.values.allSatisfy({ $0.phase == .connecting }) else { return }
+  private func giveUpWaiting(_ error: TransportError) {
+    guard active.values.allSatisfy({ $0.phase == .connecting }) else { return }
     for exchange in streams.removeAll() + requests.removeAll() { exchange.conclude(.failure(error)) }
   }
 
@@ -457,6 +452,7 @@ package actor HTTPClient {
     }
     detach(exchange, keepsHandle: code == CURLE_OK)
     exchange.conclude(result)
+    if exchange.phase == .connecting, case .failure(let error) = result { giveUpWaiting(error) }
   }
 
   private static func wait(_ plan: PollPlan, _ wake: Int32, _ interruption: Int32) {

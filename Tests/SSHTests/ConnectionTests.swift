@@ -219,27 +219,8 @@ import Transport
     }
   }
 
-  /// A log-in is no refused one because the network failed in its midst: that would end a job for good.
   @Test(arguments: [true, false]) func aCutAnywhereInALogInIsTheNetworksFault(ofUpload: Bool) async throws {
-    try await LoopbackSSHD.with { server in
-      var cuts = 0
-      for bytes in stride(from: 0, to: 100_000, by: ofUpload ? 23 : 67) {
-        let failure = try await ByteRelay.with(to: Int(server.port), cut: .init(ofUpload: ofUpload, after: bytes)) { relay in
-          var settings = server.settings
-          settings.port = UInt16(relay.port)
-          let known = try ["ed25519", "ecdsa"].compactMap { LoopbackSSHD.KeyType(rawValue: $0) }.map {
-            "[\(server.host)]:\(relay.port) \(try server.hostKey($0))"
-          }
-          settings.knownHostsFile = try server.writeKnownHosts(known, name: "relayed")
-          return await failureOfConnecting(settings)
-        }
-        guard let failure else { break }
-        cuts += 1
-        #expect(failure.kind == .network, "after \(bytes) bytes: \(failure)")
-      }
-      // Through all of it: a log-in is some kilobytes in both directions.
-      #expect(cuts > 20)
-    }
+    try await expectCutsToBeTheNetworksFault(ofUpload: ofUpload, every: ofUpload ? 23 : 67, atLeast: 20) { await failureOfConnecting($0) }
   }
 
   @Test func silenceEndsAtTheDeadline() async throws {

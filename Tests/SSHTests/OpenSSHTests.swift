@@ -181,24 +181,8 @@ import Transport
 
   // MARK: Reaching the server
 
-  /// A log-in is no refused one because the network failed in its midst: that would end a job for good.
   @Test(arguments: [true, false]) func aCutAnywhereInALogInIsTheNetworksFault(ofUpload: Bool) async throws {
-    try await LoopbackSSHD.with { server in
-      var cuts = 0
-      for bytes in stride(from: 0, to: 100_000, by: ofUpload ? 190 : 230) {
-        let failure = try await ByteRelay.with(to: Int(server.port), cut: .init(ofUpload: ofUpload, after: bytes)) { relay in
-          var settings = server.settings
-          settings.port = UInt16(relay.port)
-          settings.knownHostsFile = try server.writeKnownHosts(
-            ["[\(server.host)]:\(relay.port) \(try server.hostKey(.ed25519))"], name: "relayed")
-          return try await Self.failure(settings)
-        }
-        guard let failure else { break }
-        cuts += 1
-        #expect(failure.kind == .network, "after \(bytes) bytes: \(failure)")
-      }
-      #expect(cuts > 9)
-    }
+    try await expectCutsToBeTheNetworksFault(ofUpload: ofUpload, every: ofUpload ? 190 : 230, atLeast: 10) { try await Self.failure($0) }
   }
 
   @Test func deadPortAndUnknownName() async throws {

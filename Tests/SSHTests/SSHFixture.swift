@@ -52,3 +52,28 @@ func failureOfConnecting(
     return error.failure
   }
 }
+
+/// A log-in that the network cuts, after every `step` bytes in one direction, is the network's fault and no refusal: that would end a job for good.
+/// - Parameters:
+///   - least: Cuts that there must be before a log-in comes to its end: through all of it.
+///   - failure: How a log-in with such settings ends.
+func expectCutsToBeTheNetworksFault(
+  ofUpload: Bool, every step: Int, atLeast least: Int, _ failure: (SFTPSettings) async throws -> SyncFailure?
+) async throws {
+  try await LoopbackSSHD.with { server in
+    var cuts = 0
+    for bytes in stride(from: 0, to: 100_000, by: step) {
+      let found = try await ByteRelay.with(to: Int(server.port), cut: .init(ofUpload: ofUpload, after: bytes)) { relay in
+        var settings = server.settings
+        settings.port = UInt16(relay.port)
+        settings.knownHostsFile = try server.writeKnownHosts(
+          ["[\(server.host)]:\(relay.port) \(try server.hostKey(.ed25519))"], name: "relayed")
+        return try await failure(settings)
+      }
+      guard let found else { break }
+      cuts += 1
+      #expect(found.kind == .network, "after \(bytes) bytes: \(found)")
+    }
+    #expect(cuts >= least)
+  }
+}
