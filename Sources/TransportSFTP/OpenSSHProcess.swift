@@ -38,7 +38,9 @@ final class OpenSSHProcess {
     defer { for pointer in argv + envp { free(pointer) } }
     let streams = [input.reading.number, output.writing.number, error.writing.number]
     var child = pid_t()
-    let code = clinux_spawn_tethered(&child, program, &argv, &envp, streams)
+    var code: Int32
+    var tries: Int32 = 0
+    repeat { code = clinux_spawn_tethered(&child, program, &argv, &envp, streams) } while clinux_busy_again(code, &tries) != 0
     guard code == 0 else {
       throw .lostConnection(
         .local, "\(displayText(program)) cannot be started: \(String(cString: strerror(code)))",

@@ -217,6 +217,28 @@ import Testing
     #expect(found.isEmpty, "\(found)")
   }
 
+  /// As while somebody saves it: the kernel starts no program that is open for writing.
+  @Test func oneThatIsBeingSavedIsWaitedFor() async throws {
+    let run = try F()
+    try run.write("f")
+    let validator = try program(run, "#!/bin/sh\n" + nothing)
+    let path = "\(run.tree.path)/check-run"
+    let writing = open(path, O_WRONLY | O_CLOEXEC)
+    try #require(writing >= 0)
+    let saving = Task.detached {
+      usleep(200_000)
+      close(writing)
+    }
+    let found = try await findings(run, validator)
+    #expect(found.isEmpty, "\(found)")
+    await saving.value
+    // And one that stays so is told.
+    let kept = open(path, O_WRONLY | O_CLOEXEC)
+    defer { close(kept) }
+    let told = try await findings(run, validator)
+    #expect(told.map(\.problemClass) == [.validatorFailed] && told.first?.detail.contains("Text file busy") == true, "\(told)")
+  }
+
   @Test func cancellingStopsItAtOnce() async throws {
     let run = try F()
     try run.write("f")

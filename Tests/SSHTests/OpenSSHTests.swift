@@ -263,7 +263,14 @@ import Transport
       #expect(empty.kind == .misconfigured)
       #expect(empty.hint.contains("openssh-client"))
       try server.folder.write("#!/bin/sh\necho Dropbear v2022.83 >&2\n", to: "ssh", mode: 0o755)
+      // An update that is under way is waited for: the kernel starts no program that is open for writing.
+      let writing = open("\(server.folder.path)/ssh", O_WRONLY | O_CLOEXEC)
+      let updating = Task.detached {
+        usleep(200_000)
+        close(writing)
+      }
       let other = try #require(await Self.failure(server.settings, searchPath: server.folder.path))
+      await updating.value
       #expect(other.kind == .misconfigured)
       #expect(other.message.contains("Dropbear v2022.83"))
     }

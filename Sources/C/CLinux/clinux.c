@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 int clinux_open_beneath(int dirfd, const char *path, int flags, mode_t mode) {
@@ -106,6 +107,12 @@ int clinux_pipe(int ends[2]) {
     ends[i] = moved;
   }
   return 0;
+}
+int clinux_busy_again(int code, int *tries) {
+  if (code != ETXTBSY || ++*tries > 50) return 0;
+  struct timespec pause = {.tv_nsec = 20000000};
+  nanosleep(&pause, NULL);
+  return 1;
 }
 int clinux_spawn_tethered(pid_t *child, const char *path, char *const argv[], char *const envp[], const int streams[3]) {
   sigset_t all, before;

@@ -127,7 +127,8 @@ struct ValidatorProcess: ~Copyable {
     var envp = environment.map { strdup($0) } + [nil]
     defer { for pointer in argv + envp { free(pointer) } }
     var id = pid_t()
-    status = posix_spawn(&id, program, &actions, &attributes, &argv, &envp)
+    var tries: Int32 = 0
+    repeat { status = posix_spawn(&id, program, &actions, &attributes, &argv, &envp) } while clinux_busy_again(status, &tries) != 0
     return (status, id)
   }
 

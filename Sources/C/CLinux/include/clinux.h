@@ -41,6 +41,9 @@ int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int from);
 int clinux_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 /* pipe2(2) with O_CLOEXEC, neither end among the three standard descriptors. */
 int clinux_pipe(int ends[2]);
+/* Whether a start that failed with this error number is to be tried again at once: somebody has the program's file open for writing
+   (ETXTBSY), as while an administrator saves it. Waits 20 ms, and says so 50 times for one counter, which starts at 0. */
+int clinux_busy_again(int code, int *tries);
 /* Starts a program that ends when the calling thread does, or the whole process: in a session of its own (no terminal), in the folder "/",
    with the three given descriptors, none of them below 3, as its standard ones, nothing else open, all signals at their defaults and
    none blocked. Returns 0 or an error number. */
