@@ -76,8 +76,8 @@ extension ComponentSender {
     }
   }
 
-  /// Where a file goes on: what the queue knows to be durable, or further where the staged file is longer and one session wrote it in order, so
-  /// that the flush before the next checkpoint makes those bytes durable too. Where the driver gave a mark, it is the mark that counts.
+  /// Where a file goes on: at what the queue knows to be durable. What lies behind that may have holes, where several sessions wrote, or be lost
+  /// to a refused flush, which a disk tells only once. Where the driver gave a mark, it is the mark that counts.
   private func resumePoint(_ row: ComponentRow, capabilities: TransportCapabilities) -> UploadMark {
     let anew = UploadMark(bytes: 0)
     let size = row.entry.fingerprint.size
@@ -86,8 +86,7 @@ extension ComponentSender {
     // No durable byte on record: the staged file, if there is one, may be of an earlier state of the run.
     guard row.bytesDurable > 0 else { return anew }
     guard let found = staged[row.entry.path], found.kind == .file, found.size >= row.bytesDurable else { return anew }
-    // Where several wrote, what lies behind the last record may have holes.
-    return UploadMark(bytes: min(size >= Self.joinLimit ? row.bytesDurable : found.size, size))
+    return UploadMark(bytes: min(row.bytesDurable, size))
   }
 
   // MARK: - Rounds

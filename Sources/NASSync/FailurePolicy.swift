@@ -28,7 +28,9 @@ struct FailurePolicy: Sendable {
     if unreachable { return .wait(seconds: backoff.first ?? 30) }
     // A file that keeps changing is sent from its beginning each time: that is no progress.
     let counted = progressed && failure.kind != .localChanged ? 1 : attempts + 1
-    guard counted <= backoff.count else { return .giveUp(attempts: counted) }
-    return .retry(attempts: counted, seconds: backoff[counted - 1])
+    if counted <= backoff.count { return .retry(attempts: counted, seconds: backoff[counted - 1]) }
+    // A full NAS is full for every run, and empties without anybody thinking of them: they go on by themselves, however long that takes.
+    if failure.kind == .remoteFull, let last = backoff.last { return .retry(attempts: backoff.count, seconds: last) }
+    return .giveUp(attempts: counted)
   }
 }

@@ -233,6 +233,12 @@ extension JobRunner {
       }
     do throws(TransportError) {
       let offered = method == .readback ? nil : try await route.pool.hasher()
+      if offered == nil, method == .server, route.pool.driver.hasherIsUndecided {
+        throw .failure(
+          SyncFailure(
+            .timeout, "the NAS has not shown yet whether it hashes files", hint: "Look whether it is overloaded; it is asked again."),
+          sessionLost: false)
+      }
       // What a store compared while it wrote is not a hash of what it has: `server` asks for more.
       let believed = believesStore && method == .auto
       let hasher = offered?.evidence == .store && !believed ? nil : offered

@@ -19,15 +19,18 @@ extension JobRunner {
 
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
     let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
-    let known = Set(expected.map(\.path))
-    let extras = (trees.staging?.entries.keys.filter { !known.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
+    let names = Set(expected.map(\.path))
+    let extras = (trees.staging?.entries.keys.filter { !names.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
     if layout.inPlace { try await refuseForeignClaim(job, layout: layout) }
     let own = Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path))
-    let outcome = try await verify(job, expected, own: own, extras: extras, layout: layout, trees: trees)
+    // The verdict of the gate and the copy of the record do not depend on what the NAS holds.
+    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job) }
+    let known = Self.known(await attempt.early?.digests ?? [:], components, trees, layout)
+    let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
     case .proven(let receipt):
-      try await publish(attempt, receipt, components: components, carried: carried, layout: layout, trees: trees)
+      try await publish(attempt, receipt, try await papers.get(), components: components, carried: carried, layout: layout, trees: trees)
     }
   }
 
@@ -71,14 +74,33 @@ extension JobRunner {
     return expected
   }
 
+  /// The digests that the NAS made while the run was sent, of files which the listing since shows as they were sent. One that is not the expected
+  /// one is left out: it is asked for once more before anything is called different.
+  private static func known(
+    _ early: [RelativePath: ContentDigest], _ components: [ComponentRow], _ trees: Trees, _ layout: RemoteLayout
+  ) -> [RemotePath: ContentDigest] {
+    guard !early.isEmpty, let staging = trees.staging else { return [:] }
+    var known: [RemotePath: ContentDigest] = [:]
+    known.reserveCapacity(early.count)
+    for row in components where row.entry.kind == .file {
+      let path = row.entry.path
+      guard let digest = early[path], digest == row.localDigest, let found = staging.entries[path], found.kind == .file,
+        found.size == row.entry.fingerprint.size, found.modified == seconds(row.entry.fingerprint.modified)
+      else { continue }
+      known[layout.staging.appending(path)] = digest
+    }
+    return known
+  }
+
   private func verify(
-    _ job: JobRow, _ expected: [ExpectedEntry], own: Set<RelativePath>, extras: [RelativePath], layout: RemoteLayout, trees: Trees
+    _ job: JobRow, _ expected: [ExpectedEntry], known: [RemotePath: ContentDigest], own: Set<RelativePath>, extras: [RelativePath],
+    layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) -> VerificationOutcome {
     let events = environment.events
     let total = job.filesTotal
     return try await withVerifier(believesStore: true) { (verifier) throws(TransportError) in
       try await verifier.verify(
-        expected, storeKnows: own, absent: { layout.final.appending($0) },
+        expected, known: known, storeKnows: own, absent: { layout.final.appending($0) },
         at: { path in
           if let entry = trees.staging?.entries[path] { return (layout.staging.appending(path), entry) }
           if let entry = trees.final?.entries[path] { return (layout.final.appending(path), entry) }
@@ -134,18 +156,20 @@ extension JobRunner {
   // MARK: - Publishing
 
   private func publish(
-    _ attempt: Attempt, _ proof: VerifiedReceipt, components: [ComponentRow], carried: [RunManifest.Entry], layout: RemoteLayout,
-    trees: Trees
+    _ attempt: Attempt, _ proof: VerifiedReceipt, _ papers: Papers, components: [ComponentRow], carried: [RunManifest.Entry],
+    layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) {
     let job = await attempt.job
     let manifest = RunManifest(
       components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
     let foreign = foreignFiles(trees.final, components: components, manifest: manifest, layout: layout)
-    let documents = try await makeDocuments(job, proof, manifest: manifest, foreign: foreign)
+    let documents = try makeDocuments(job, proof, papers, manifest: manifest, foreign: foreign)
     let publisher = RunPublisher(
       pool: route.pool, layout: layout, components: components, repair: try await publisherRepair(job, layout: layout))
     do throws(TransportError) {
       try await publisher.stage(documents)
+      // The last moment to stop without a trace: from here on the run is visible.
+      if environment.stop.isSet || Task.isCancelled { throw .failure(ComponentSender.stopped, sessionLost: false) }
       try await publisher.publish(documents) { (remote, expected) async throws(TransportError) in
         // Something of that name appeared on the NAS meanwhile: equal content is adopted, any other is a conflict.
         let digests: [RemotePath: RemoteVerifier.RemoteDigest]
@@ -222,10 +246,16 @@ extension JobRunner {
     await attempt.move(to: moved)
   }
 
-  /// Manifest, receipt and the record's copy, as they travel and as they are kept here.
-  private func makeDocuments(
-    _ job: JobRow, _ proof: VerifiedReceipt, manifest: RunManifest, foreign: [String]
-  ) async throws(StepFailure) -> RunDocuments {
+  /// What this side has to say of a run that is about to be published.
+  private struct Papers: Sendable {
+    let record: [UInt8]?
+    let verdict: GateVerdict
+    let evaluatedAt: Date
+    let excluded: [String]
+    let ledgerLength: Int
+  }
+
+  private func gatherPapers(_ job: JobRow) async throws(StepFailure) -> Papers {
     let snapshot: RunSnapshot
     do {
       let exclude = route.profile.exclude
@@ -238,6 +268,15 @@ extension JobRunner {
     let decision = await environment.gate.evaluate(
       snapshot, at: Self.location(of: job), published: try await publishedComponents(of: job), limits: route.limits)
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
+    return Papers(
+      record: record, verdict: decision.verdict, evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds),
+      excluded: snapshot.excluded.map(\.description), ledgerLength: GateKeeper.ledgerLength(of: snapshot))
+  }
+
+  /// Manifest, receipt and the record's copy, as they travel and as they are kept here.
+  private func makeDocuments(
+    _ job: JobRow, _ proof: VerifiedReceipt, _ papers: Papers, manifest: RunManifest, foreign: [String]
+  ) throws(StepFailure) -> RunDocuments {
     let text = manifest.encoded
     guard let manifestDigest = SHA256Hasher.digest(of: text) else { throw StepFailure(Self.noSHA256) }
     let receipt = Receipt(
@@ -246,22 +285,21 @@ extension JobRunner {
       sender: Receipt.Sender(
         host: environment.sender.host, user: environment.sender.user, program: "nassync \(environment.sender.version)"),
       enqueuedAt: Date(timeIntervalSince1970: job.createdAt), verifiedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds),
-      files: job.filesTotal, bytes: job.bytesTotal, excluded: snapshot.excluded.map(\.description),
+      files: job.filesTotal, bytes: job.bytesTotal, excluded: papers.excluded,
       foreign: foreign.isEmpty ? nil : foreign,
       gate: Receipt.GatePart(
-        evaluatedAt: Date(timeIntervalSince1970: environment.clock.wallSeconds), rules: environment.gate.rules,
-        informing: decision.verdict.informing, overridden: decision.verdict.overridden.map(\.finding),
-        overrides: decision.verdict.activeOverrides),
+        evaluatedAt: papers.evaluatedAt, rules: environment.gate.rules, informing: papers.verdict.informing,
+        overridden: papers.verdict.overridden.map(\.finding), overrides: papers.verdict.activeOverrides),
       verification: Receipt.VerificationPart(
         evidence: proof.evidence, server: proof.proofs.values.count { $0.evidence == .server },
         store: proof.proofs.values.count { $0.evidence == .store }, readback: proof.proofs.values.count { $0.evidence == .readback }),
-      manifestSHA256: manifestDigest, recordSHA256: record.flatMap { SHA256Hasher.digest(of: $0) })
+      manifestSHA256: manifestDigest, recordSHA256: papers.record.flatMap { SHA256Hasher.digest(of: $0) })
     let encoded: [UInt8]
     do { encoded = try receipt.encoded() } catch { throw StepFailure(error) }
     guard let receiptDigest = SHA256Hasher.digest(of: encoded) else { throw StepFailure(Self.noSHA256) }
     return RunDocuments(
-      manifest: text, manifestDigest: manifestDigest, receipt: encoded, receiptDigest: receiptDigest, record: record,
-      ledgerLength: GateKeeper.ledgerLength(of: snapshot))
+      manifest: text, manifestDigest: manifestDigest, receipt: encoded, receiptDigest: receiptDigest, record: papers.record,
+      ledgerLength: papers.ledgerLength)
   }
 
   static let noSHA256 = SyncFailure(

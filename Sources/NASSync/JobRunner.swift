@@ -27,23 +27,33 @@ struct JobRunner: Sendable {
   }
 
   /// Whether the destination, having broken off, does not answer a new connection either: then it is out, and the attempt does not count.
+  /// One that is going down may still do so for a moment: it is asked twice.
   func isSilent() async -> Bool {
-    do throws(TransportError) {
-      let session = try await route.pool.driver.connect()
-      await session.close()
-      return false
-    } catch {
-      return error.failure.kind == .network || error.failure.kind == .timeout
+    for pause in [0, 0.5] {
+      let clock = environment.clock
+      do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds + UInt64(pause * 1e9)) } catch { return false }
+      do throws(TransportError) {
+        let session = try await route.pool.driver.connect()
+        await session.close()
+      } catch {
+        return error.failure.kind == .network || error.failure.kind == .timeout
+      }
     }
+    return false
   }
 
   /// What one attempt knows, as it goes along.
   final actor Attempt {
     private(set) var job: JobRow
     private(set) var recorder: ProgressRecorder?
+    /// What the NAS hashed while the run was sent, where this attempt sent it.
+    private(set) var early: EarlyDigests?
     init(_ job: JobRow) { self.job = job }
     func move(to job: JobRow) { self.job = job }
-    func watch(_ recorder: ProgressRecorder) { self.recorder = recorder }
+    func watch(_ recorder: ProgressRecorder, _ early: EarlyDigests) {
+      self.recorder = recorder
+      self.early = early
+    }
     var progressed: Bool {
       get async { await recorder?.progressed ?? false }
     }
@@ -92,27 +102,35 @@ struct JobRunner: Sendable {
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
     defer { environment.space.remove(job.id) }
+    let early = EarlyDigests()
+    defer { early.end() }
     let recorder = ProgressRecorder(
-      queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows
+      queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows, arrived: early.arrived
     ) { [events = environment.events, space = environment.space] progress in
       space.lower(progress.jobID, to: progress.bytesTotal - min(progress.bytesSent, progress.bytesTotal))
       events.send(.progress(progress))
     }
-    await attempt.watch(recorder)
+    await attempt.watch(recorder, early)
     try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
       staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows))
     // Where the sending fails, nobody waits for it: another job's hash may be before it.
-    let preparing = Task { await prepareProof(layout) }
+    let preparing = Task {
+      await prepareProof(layout)
+      await hashEarly(early, layout)
+    }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
+    early.end()
+    // The run may have grown while it was sent: what is published must be what lies on the disk.
+    let current = job
+    async let scanned = Self.attempted { () async throws(StepFailure) in try await scan(current) }
     await preparing.value
 
     try await makeDurable(rows, sender.flushed, layout: layout)
 
-    // The run may have grown while it was sent: what is published must be what lies on the disk.
-    let after = try await scan(job)
+    let after = try await scanned.get()
     let moved = after.difference(from: snapshot)
     guard moved.isEmpty else {
       throw StepFailure(
@@ -120,7 +138,6 @@ struct JobRunner: Sendable {
           .localChanged, "\(job.runPath) changed while it was being sent: \(moved)",
           hint: "Wait until the instrument has finished writing; it is tried again, and what is unchanged is not sent twice."))
     }
-    let current = job
     job = try await queued { () async throws(SyncFailure) in
       try await environment.queue.transition(
         current, on: .sent, worker: environment.worker,
@@ -138,6 +155,15 @@ struct JobRunner: Sendable {
     } else {
       _ = try? await route.pool.hasher()  // the same
     }
+  }
+
+  /// Lets the NAS hash what has arrived, where it can and is asked to.
+  private func hashEarly(_ early: EarlyDigests, _ layout: RemoteLayout) async {
+    guard !layout.inPlace, environment.verifyMethod != .readback,
+      let hasher = try? await route.pool.hasher(),  // the proof asks again and is told what went wrong
+      hasher.evidence == .server
+    else { return early.end() }
+    await early.collect(from: hasher, in: layout.staging)
   }
 
   /// Makes the NAS write what lies below a folder to its disks.
@@ -237,11 +263,12 @@ struct JobRunner: Sendable {
     // A session kept from an earlier job may have died since: only a question that comes back shows that it is alive. Each that does not
     // answer is dropped; once they are used up, a connection that cannot be made anew is an outage.
     var suspects = route.connections
+    let isThere: Bool
     while true {
       let session: any TransportSession
       do { session = try await route.pool.acquire(width: 1) } catch { throw Self.unanswered(error) }
       do throws(TransportError) {
-        _ = try await session.entry(at: route.root.appending(job.relative))
+        isThere = try await offersRoot(session, job)
         await route.pool.release(session, broken: false)
         break
       } catch {
@@ -252,9 +279,33 @@ struct JobRunner: Sendable {
         suspects -= 1
       }
     }
+    guard isThere else {
+      throw StepFailure(
+        SyncFailure(
+          .network, "the NAS answers, but \(route.root) is not there now",
+          hint: "Look whether its volume is mounted: what is queued waits for it. Where the folder was moved, correct remote_root."),
+        unreachable: true)
+    }
     let destination = route.pool.driver.address
     let outage = try await queued { () async throws(SyncFailure) in try await environment.queue.clearOutage(destination) }
     if outage { environment.events.send(.recovered(destination: destination)) }
+  }
+
+  /// Asks the destination something. A root that was there before and is not now is a volume that is not mounted yet, and no mistake in the
+  /// configuration: that a person would have to mend.
+  private func offersRoot(_ session: any TransportSession, _ job: JobRow) async throws(TransportError) -> Bool {
+    let place = route.root.appending(job.relative)
+    guard route.survey.known != nil, session.capabilities.renames else {
+      _ = try await session.entry(at: place)
+      return true
+    }
+    // Side by side, so that it takes no longer than one question.
+    do {
+      async let run = session.entry(at: place)
+      async let root = session.entry(at: route.root)
+      let found = (try await run, try await root)
+      return found.0 != nil || found.1 != nil
+    } catch { throw TransportError.wrapping(error) }
   }
 
   private static func unanswered(_ error: TransportError) -> StepFailure {
@@ -268,6 +319,13 @@ struct JobRunner: Sendable {
       let renames = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in session.capabilities.renames }
       return RemoteLayout(job: job, root: route.root, metadataFolder: environment.metadataFolder, inPlace: !renames)
     } catch { throw StepFailure(error) }
+  }
+
+  /// For what goes on beside something else: a child task cannot say what it throws.
+  static func attempted<Result: Sendable>(
+    _ body: () async throws(StepFailure) -> Result
+  ) async -> Swift.Result<Result, StepFailure> {
+    do throws(StepFailure) { return .success(try await body()) } catch { return .failure(error) }
   }
 
   /// A call on the queue, whose failure is one of this workstation and no fault of the run.

@@ -68,6 +68,8 @@ extension NASSyncClient {
   private func follow(_ queue: SyncQueue) async throws(SyncFailure) -> Bool {
     var sequence = try await queue.lastSequence()
     while !Task.isCancelled {
+      // Asked before the news are read: whatever brought the last job to its end is among them.
+      let isIdle = try await !isAnythingDue(queue)
       let (last, news) = try await queue.news(since: sequence)
       sequence = last
       for item in news {
@@ -81,7 +83,7 @@ extension NASSyncClient {
               jobID: job.id, runPath: job.runPath, filesDone: job.filesDone, filesTotal: job.filesTotal, bytesSent: job.bytesSent,
               bytesTotal: job.bytesTotal, currentFile: nil)))
       }
-      if try await !isAnythingDue(queue) { return true }
+      if isIdle { return true }
       if let lock = try WorkerLock.take(stateDirectory: configuration.stateDirectory) {
         withExtendedLifetime(lock) {}
         return false

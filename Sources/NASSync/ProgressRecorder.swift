@@ -7,6 +7,7 @@ actor ProgressRecorder {
   private let job: JobRow
   private let worker: String
   private let clock: any SyncClock
+  private let arrived: @Sendable ([ComponentProgress]) -> Void
   private let report: @Sendable (JobProgress) -> Void
   private var pending: [RelativePath: ComponentProgress] = [:]
   private var lastWrite: UInt64
@@ -22,14 +23,17 @@ actor ProgressRecorder {
   /// Whether anything new is on the NAS since this attempt began.
   private(set) var progressed = false
 
+  /// - Parameter arrived: Told of files that are whole on the NAS, those that were there before among them.
   init(
     queue: SyncQueue, job: JobRow, worker: String, clock: any SyncClock, components: [ComponentRow],
+    arrived: @escaping @Sendable ([ComponentProgress]) -> Void = { _ in },
     report: @escaping @Sendable (JobProgress) -> Void
   ) {
     self.queue = queue
     self.job = job
     self.worker = worker
     self.clock = clock
+    self.arrived = arrived
     self.report = report
     lastWrite = clock.monotonicNanoseconds
     let files = components.filter { $0.entry.kind == .file }
@@ -46,6 +50,7 @@ actor ProgressRecorder {
       pending[progress.path] = progress
       if isFile { count(progress) }
     }
+    if isFile, batch.allSatisfy({ $0.state == .sent }) { arrived(batch) }
     if let last = batch.last { show(last.path) }
     let now = clock.monotonicNanoseconds
     if pending.count >= 512 || now - lastWrite > 500_000_000 { try await flush() }

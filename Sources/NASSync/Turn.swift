@@ -12,6 +12,7 @@ final class Turn: Sendable {
   var value: Int { count.load(ordering: .relaxed) & Int.max }
 
   /// Does the same with all of them, so many at a time that one round trip does for them. Ends with the first failure.
+  /// - Throws: What a body throws; `interrupted` where the task was cancelled before all of them were begun.
   static func each<Element: Sendable>(
     of elements: [Element], atOnce: Int, _ body: @Sendable @escaping (Element) async throws(TransportError) -> Void
   ) async throws(TransportError) {
@@ -20,7 +21,11 @@ final class Turn: Sendable {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(elements.count, atOnce) {
           group.addTask {
-            while case let index = turn.advance(), index < elements.count, !Task.isCancelled { try await body(elements[index]) }
+            while case let index = turn.advance(), index < elements.count {
+              // What was left out must not pass for done.
+              if Task.isCancelled { throw TransportError.failure(ComponentSender.stopped, sessionLost: false) }
+              try await body(elements[index])
+            }
           }
         }
         try await group.waitForAll()

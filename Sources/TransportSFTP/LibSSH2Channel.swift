@@ -118,8 +118,9 @@ final class LibSSH2Channel: SSHChannel {
     if readIsHalfSent { return .wouldBlock }
     let count = libssh2_channel_write_ex(raw, 0, start, buffer.count)
     if count > 0 {
+      // Only where there was no room before has the far side done something: what goes into an empty buffer tells nothing of it.
+      if writeIsHalfSent { alive.heard() }
       writeIsHalfSent = false
-      alive.heard()
       return .bytes(count)
     }
     if count == 0 || count == Int(LIBSSH2_ERROR_EAGAIN) {

@@ -150,13 +150,27 @@ package actor RemoteShell: RemoteHasher {
 
   /// Asks the far side to write what it has of a file system to its disk.
   /// - Returns: Whether it said that it did.
+  /// - Throws: Also where it says nothing at all: that is no answer.
   package func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
     guard hasSync else { return false }
     let name = try shellPath(of: path)
     return try await interruptibly { (shell) throws(TransportError) in
       // Whatever the NAS has in memory goes to its disks: longer than any other command.
-      let answer = try shell.ask(RemoteCommand(script: "xargs -0 sync -f"), input: name + [0], silence: shell.settings.progressTimeout * 10)
-      return answer?.status == 0
+      let silence = shell.settings.progressTimeout * 10
+      do throws(RemoteCommand.Refusal) {
+        let output = try shell.collect(RemoteCommand(script: "xargs -0 sync -f"), input: name + [0], silence: silence)
+        return RemoteShell.unframe(output)?.status == 0
+      } catch {
+        shell.drop()
+        switch error {
+        case .failed(let error): throw error
+        case .denied: return false
+        case .silent:
+          throw .lostConnection(
+            .timeout, "\(displayText(shell.settings.host)) has not written what it has to its disks in \(silence)",
+            hint: "Look whether the NAS is overloaded, or a disk of it is failing.")
+        }
+      }
     }
   }
 
@@ -393,11 +407,13 @@ package actor RemoteShell: RemoteHasher {
     guard !programs.isEmpty else {
       return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")
     }
-    var place = try locate(survey.candidates(for: probe.root), relative, digest, programs)
+    var silent = false
+    var place = try locate(survey.candidates(for: probe.root), relative, digest, programs, &silent)
     if place == nil, let listing = try ask(ShellSurvey.folders, input: [], silence: settings.progressTimeout) {
-      place = try locate(ShellSurvey.candidates(for: probe.root, below: listing.lines), relative, digest, programs)
+      place = try locate(ShellSurvey.candidates(for: probe.root, below: listing.lines), relative, digest, programs, &silent)
     }
     guard let place else {
+      if silent { return .useless("the NAS's shell does not answer in time", isLasting: false) }
       return .useless("the NAS's shell does not see the folder \(displayText(settings.remoteRoot)), or cannot hash there")
     }
     sftpRoot = probe.root
@@ -405,7 +421,7 @@ package actor RemoteShell: RemoteHasher {
     program = place.program
     // FreeBSD's takes no arguments, and comes back before anything is written.
     hasSync = survey.programs.contains("sync") && survey.isLinux
-    if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero]) != nil {
+    if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero], &silent) != nil {
       programForOddNames = .sha256sumZero
     }
     return .usable(
@@ -454,8 +470,9 @@ package actor RemoteShell: RemoteHasher {
   }
 
   /// The first folder, and a program, in which the probe file has the digest it must have.
+  /// - Parameter silent: Set where a program did not answer in time, which says nothing about the next time.
   private func locate(
-    _ roots: [[UInt8]], _ relative: RelativePath, _ digest: ContentDigest, _ programs: [HashProgram]
+    _ roots: [[UInt8]], _ relative: RelativePath, _ digest: ContentDigest, _ programs: [HashProgram], _ silent: inout Bool
   ) throws(TransportError) -> (root: [UInt8], program: HashProgram)? {
     for program in programs {
       let fitting = roots.filter { program.prints($0) && program.prints(relative.bytes) }
@@ -467,6 +484,7 @@ package actor RemoteShell: RemoteHasher {
         if let index = answer.digests.firstIndex(of: digest) { return (fitting[index], program) }
       } catch {
         drop()
+        if case .silent = error { silent = true }
         // A program that does not work here, or not as expected, is passed over; a broken network is not.
         if case .failed(let error) = error, error.failure.kind != .protocol { throw error }
       }

@@ -28,6 +28,7 @@ package struct RemoteVerifier: Sendable {
   /// Verifies entries at the places where each of them lies.
   /// - Parameters:
   ///   - expected: Every entry of the run.
+  ///   - known: Digests that the far side gave of files before and that still hold; the others are asked for.
   ///   - storeKnows: Of which files the store's own word counts: those that it took from this very job. It says what was written when, and no more,
   ///     so that everything else is read back. Matters only with a hasher that is a store.
   ///   - absent: Where an entry would lie that no listing shows; it is asked for by its name where nothing is renamed, because the listings of
@@ -36,7 +37,8 @@ package struct RemoteVerifier: Sendable {
   ///   - progress: Called with the number of files proven so far.
   /// - Throws: `TransportError` where the NAS could not be asked: nothing is known then, and nothing is proven.
   package func verify(
-    _ expected: [ExpectedEntry], storeKnows: Set<RelativePath> = [], absent: (@Sendable (RelativePath) -> RemotePath)? = nil,
+    _ expected: [ExpectedEntry], known: [RemotePath: ContentDigest] = [:], storeKnows: Set<RelativePath> = [],
+    absent: (@Sendable (RelativePath) -> RemotePath)? = nil,
     at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
     extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> VerificationOutcome {
@@ -70,9 +72,11 @@ package struct RemoteVerifier: Sendable {
     }
     var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
     proofs.reserveCapacity(files.count)
-    let digests = try await remoteDigests(files.map(\.remote), sizes: sizes, storeKnows: fromStore, progress: progress)
+    let asked = known.isEmpty ? files.map(\.remote) : files.map(\.remote).filter { known[$0] == nil }
+    let before = files.count - asked.count
+    let digests = try await remoteDigests(asked, sizes: sizes, storeKnows: fromStore) { progress(before + $0) }
     for file in files {
-      switch digests[file.remote] {
+      switch known[file.remote].map({ RemoteDigest.digest($0, .server) }) ?? digests[file.remote] {
       case .digest(let digest, let evidence)?:
         if digest == file.digest {
           proofs[file.path] = VerifiedReceipt.Proof(digest: digest, evidence: evidence)

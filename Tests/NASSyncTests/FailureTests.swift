@@ -117,6 +117,66 @@ import Transport
     }
   }
 
+  /// A NAS that is full over a long weekend: no run has to be put back into the queue by hand.
+  @Test func aNASThatStaysFullFailsNoJob() async throws {
+    try await LabFixture.with(backoff: [0.1, 0.1]) { lab in
+      let full = Mutex(true)
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        guard call.name == "put", call.isFor("b.dat"), full.withLock({ $0 }) else { return }
+        throw .failure(SyncFailure(.remoteFull, "no space is left", hint: "Free some."), sessionLost: false)
+      })
+      let client = lab.client(plan)
+      let run = try lab.makeRun(files: ["b.dat": noise(5_000)])
+      try await client.enqueue(run)
+      for _ in 1...8 {
+        _ = try await client.drain()
+        let status = try await client.status(of: run)
+        #expect(status.state == .job(.queued) && status.lastError?.kind == .remoteFull && status.attempts <= 2, "\(status)")
+        #expect(status.nextAttemptAt != nil)
+        try await Task.sleep(nanoseconds: 120_000_000)
+      }
+      #expect(try await client.problems().map(\.problemClass) == ["waiting"])
+      full.withLock { $0 = false }
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      await client.close()
+    }
+  }
+
+  /// sshd is up before the volume is: what was there yesterday is away, and nobody has to correct anything.
+  @Test(arguments: [false, true]) func aVolumeThatIsNotMountedYetIsAnOutage(sent: Bool) async throws {
+    try await LabFixture.with(backoff: [0.1, 0.1]) { lab in
+      let client = NASSyncClient(configuration: lab.configuration)
+      try await lab.published(client, try lab.makeRun(leaf: "Run_1"))
+      await client.close()
+      let away = lab.server.rootFolder + "-away"
+      let cut = Mutex(sent)
+      let root = lab.server.rootFolder
+      // As the last thing before it is proven, or from the start.
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        guard call.name == "digests", cut.withLock({ $0 }) else { return }
+        cut.withLock { $0 = false }
+        rename(root, away)
+        throw FaultPlan.lost
+      })
+      if !sent { #expect(rename(root, away) == 0) }
+      let later = lab.client(plan)
+      let run = try lab.makeRun(leaf: "Run_2")
+      try await later.enqueue(run)
+      for _ in 1...4 {
+        _ = try await later.drain()
+        try await Task.sleep(nanoseconds: 150_000_000)
+      }
+      let waiting = try await later.status(of: run)
+      #expect(waiting.state == .job(sent ? .awaitingVerify : .queued) && waiting.attempts <= (sent ? 1 : 0), "\(waiting)")
+      let problem = try #require(try await later.problems().first { $0.problemClass == "destination_unreachable" })
+      #expect(problem.message.contains("is not there now") && problem.nextStep.contains("mounted"), "\(problem)")
+      #expect(rename(away, root) == 0)
+      #expect(try await lab.settle(later, run).state == .job(.verified))
+      #expect(try await later.problems().isEmpty)
+      await later.close()
+    }
+  }
+
   @Test func anOutageBurnsNoAttempt() async throws {
     try await LabFixture.with(backoff: [0.3, 0.3, 0.3]) { lab in
       let client = NASSyncClient(configuration: lab.configuration)

@@ -17,6 +17,29 @@ import Transport
     }
   }
 
+  /// Silence counts from its beginning: what is written into the void meanwhile does not begin it anew.
+  @Test func aQuestionIntoTheVoidIsNoSignOfLife() async throws {
+    try await LoopbackSSHD.with { server in
+      var settings = server.settings
+      settings.keepAliveSeconds = 2
+      settings.progressTimeout = .seconds(60)
+      let driver = SFTPDriver(settings: settings)
+      let session = try await driver.connect()
+      let path = RemotePath(root: server.remoteRoot, relative: try RelativePath("nothing"))
+      #expect(try await session.entry(at: path) == nil)
+      await server.pauseSessions()
+      let start = ContinuousClock.now
+      // Two questions have been asked in vain then; the third would have been the last.
+      try await Task.sleep(for: .seconds(5))
+      do throws(TransportError) {
+        _ = try await session.entry(at: path)
+        Issue.record("a server that stands still has answered")
+      } catch { #expect(error.failure.kind == .timeout, "\(error)") }
+      #expect(ContinuousClock.now - start < .seconds(Patience.factor == 1 ? 11 : 30))
+      await session.close()
+    }
+  }
+
   @Test func asksForTheKeyThatIsKnown() async throws {
     try await LoopbackSSHD.with { server in
       for type in [LoopbackSSHD.KeyType.ed25519, .ecdsa] {

@@ -4,7 +4,7 @@
     campaign.py [PART…] [--seed N] [--driver D]… [--trials N] [--short] [--jobs N] [--program FILE] [--keep FOLDER]
     campaign.py --seed N --only PART/DRIVER/CASE      repeats one case
 
-Parts: kill, corruption, moves, errors, disks, clocks, crowd, neighbours, durability, network, liars, queuefile, names.
+Parts: kill, corruption, moves, errors, disks, clocks, crowd, neighbours, durability, network, liars, queuefile, names, stops.
 Drivers: sftp-shell, sftp-only, sftp-openssh (by the system's ssh), webdav, s3. Prints `part, driver, trials, violations`;
 exits 1 where there is any violation, and keeps the folder of each case that has one. What is promised and checked: Specs/reliability.md.
 """
@@ -36,6 +36,7 @@ import part_names
 import part_neighbours
 import part_network
 import part_queuefile
+import part_stops
 from lab import seeded
 from nas_side import DRIVERS, CannotStart, Side
 
@@ -44,15 +45,15 @@ PARTS = {
     "kill": part_kill.KillPart, "corruption": part_corruption.CorruptionPart, "moves": part_moves.MovesPart, "errors": part_errors.ErrorsPart,
     "disks": part_disks.DisksPart, "clocks": part_clocks.ClocksPart, "crowd": part_crowd.CrowdPart, "neighbours": part_neighbours.NeighboursPart,
     "durability": part_durability.DurabilityPart, "network": part_network.NetworkPart, "liars": part_liars.LiarsPart,
-    "queuefile": part_queuefile.QueueFilePart, "names": part_names.NamesPart,
+    "queuefile": part_queuefile.QueueFilePart, "names": part_names.NamesPart, "stops": part_stops.StopsPart,
 }  # fmt: skip
 # Trials of the full campaign by part and of the bounded one; a driver's share of a part's trials.
 FULL = {
     "kill": 2000, "corruption": 2000, "moves": 500, "errors": 600, "disks": 24, "clocks": 48, "crowd": 60, "neighbours": 60, "durability": 12,
-    "network": 200, "liars": 200, "queuefile": 1100, "names": 500,
+    "network": 200, "liars": 200, "queuefile": 1100, "names": 500, "stops": 400,
 }  # fmt: skip
-SHORT = {"kill": 150}
-_STORE_SHARE = {"kill": 0.25}
+SHORT = {"kill": 150, "stops": 30}
+_STORE_SHARE = {"kill": 0.25, "stops": 0.25}
 _ROOM = 1 << 30
 
 

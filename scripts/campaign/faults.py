@@ -23,10 +23,10 @@ def killing(call, number):
     return tracing([call], "-o", os.devnull, "-e", f"inject={call}:signal=SIGKILL:when={number}")
 
 
-def failing(call, error, when):
-    """... in which a call fails. `when`: `3` the third time in a thread, `3+` from then on."""
+def failing(call, error, when, trace=os.devnull):
+    """... in which a call fails. `when`: `3` the third time in a thread, `3+` from then on. `trace`: where it is written what was hit."""
     # All other calls run at full speed. (Under --seccomp-bpf, strace 6.1 injects errors and silently leaves out signals: not for `killing`.)
-    return tracing([call], "--seccomp-bpf", "-o", os.devnull, "-e", f"inject={call}:error={error}:when={when}")
+    return tracing([call], "--seccomp-bpf", "-o", str(trace), "-e", f"inject={call}:error={error}:when={when}")
 
 
 class Profile:

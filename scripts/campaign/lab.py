@@ -80,13 +80,15 @@ class Workstation:
         }  # fmt: skip
         (self.folder / "equipment" / f"{EQUIPMENT}.yaml").write_text(json.dumps(profile, indent=1) + "\n")
 
-    def run(self, *arguments, before=(), timeout=90, kill_after=None, environment=None):
-        """Runs the program to its end, or kills it after `kill_after` seconds. `before`: a command line that it is run under."""
+    def run(self, *arguments, before=(), timeout=90, kill_after=None, signals=(), environment=None):
+        """Runs the program to its end, or kills it after `kill_after` seconds. `before`: a command line that it is run under.
+        `signals`: (seconds, number) each, for the program alone."""
         process, started = self.start(*arguments, before=before, environment=environment), time.monotonic()
-        killer = None
+        timers = [threading.Timer(after, process.send_signal, (number,)) for after, number in signals]
         if kill_after is not None:
-            killer = threading.Timer(kill_after, self.kill, (process,))
-            killer.start()
+            timers.append(threading.Timer(kill_after, self.kill, (process,)))
+        for timer in timers:
+            timer.start()
         try:
             out, err = process.communicate(timeout=timeout)
             code = process.returncode
@@ -95,8 +97,8 @@ class Workstation:
             out, err = process.communicate()
             code = None
         finally:
-            if killer:
-                killer.cancel()
+            for timer in timers:
+                timer.cancel()
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
         result = Result(arguments, code, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - started, killed, out + err)
         self.log.append(f"[{' '.join(before)}] {result}")

@@ -19,10 +19,11 @@ class KillPart:
 
     drivers = DRIVERS
     unavailable = ""
+    name = "kill"
 
     def __init__(self, campaign, side):
         self.campaign, self.side = campaign, side
-        self.profiles = {}
+        self.life, self.profiles = Life, {}
 
     def prepare(self, folder):
         """Learns what undisturbed runs of the commands do, so that kills are drawn from what there is to hit."""
@@ -36,11 +37,11 @@ class KillPart:
         workstation.place.remove()
 
     def case(self, case):
-        place = case.side.place(f"kill-{case.number}")
+        place = case.side.place(f"{self.name}-{case.number}")
         workstation = Workstation(case.folder / "workstation", case.program, place, transport={"connections": 3})
         case.workstations.append(workstation)
         for number in range(1 if case.campaign.short else _RUNS_PER_CASE):
-            _Life(self, case, workstation, f"P{number}").go()
+            self.life(self, case, workstation, f"P{number}").go()
             if case.violations:
                 return
         # Whoever looks at the NAS next removes what the dead left of their looking.
@@ -50,7 +51,7 @@ class KillPart:
         case.violation(*Checker(workstation, case.side.in_place).left_behind())
 
 
-class _Life:
+class Life:
     """One run's way from the instrument to the NAS and back."""
 
     def __init__(self, part, case, workstation, name):

@@ -93,8 +93,10 @@ class _Lied:
         self._outside_is_whole()
         told = (self.side.server.lies / "told").exists() or not sftp_lies.LIES.get(self.lie) or not sftp_lies.LIES[self.lie].kinds
         self._be_honest()
-        self.case.trial("published before" if sent_before else "from the start")
-        if not told:
+        # A lie that nobody asked for is no trial.
+        if told:
+            self.case.trial("published before" if sent_before else "from the start")
+        else:
             self.case.labels["(never asked for it)"] += 1
         self._arrive()
 

@@ -70,6 +70,8 @@ class _Mover:
         self._kinds = [random_.choice([name for name in dir(self) if name.startswith("_do_")]) for _ in self._names]
         # A path whose appearance starts the clock.
         self._trigger = trigger
+        # When its first move was made.
+        self.first = None
         self._thread = threading.Thread(target=self._go, daemon=True)
 
     def start(self):
@@ -90,6 +92,7 @@ class _Mover:
             try:
                 getattr(self, kind)(name, self.root + b"/" + name)
                 self.done.append(kind.removeprefix("_do_"))
+                self.first = self.first or time.monotonic()
             except FileNotFoundError:
                 # It was removed before: this move came too late.
                 self.done.append("too late")
@@ -221,6 +224,7 @@ class _Race:
         mover.start()
         arguments = (command, self.run.argument) if command == "cleanup" else (command,)
         results = [self.workstation.run(*arguments, before=slowed(command) if slow else ())]
+        ended = time.monotonic()
         if not mover.join():
             self.case.violation(f"the other program hangs in {mover.done}")
         self._look(mover)
@@ -239,7 +243,11 @@ class _Race:
             if result.hung or result.code not in (0, 1, 2, 3, 4, 75):
                 self.case.violation(f"HUNG or crashed: {result}")
         self._settled()
-        self.case.trial(command)
+        # A race is one where something moved before the program had come to its end.
+        if mover.first is not None and mover.first < ended:
+            self.case.trial(command)
+        else:
+            self.case.labels["(too late for a race)"] += 1
         for what in mover.done:
             self.case.labels[what.replace("_", " ")] += 1
         # The next race is another run's.

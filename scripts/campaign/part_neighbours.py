@@ -50,7 +50,10 @@ class NeighboursPart:
         case.violation(*[text for text in checker.queue_violations(checker.queue())])
         if theirs and any(name in text for name in theirs):
             case.violation("the manifest lists a file of somebody else's")
-        case.trial("in time" if theirs else "too late")
+        if theirs:
+            case.trial("in time")
+        else:
+            case.labels["(too late)"] += 1
 
     @staticmethod
     def _write(case, run, new, theirs, stop):

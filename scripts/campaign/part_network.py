@@ -346,7 +346,7 @@ class _Journey:
             if until is None:
                 self._tell(f"{self.told}: a connection that stands still ({link.kind}, {link.phase}) was never given up")
             elif until - since > limit * 1.1 + GRACE:
-                self._tell(f"SLOW: {self.told}: noticed after {until - since:.1f} s ({link.kind}, {link.phase}), {limit:.1f} s are configured")
+                self._tell(f"SLOW: {self.told}: connection {link.number} noticed after {until - since:.1f} s ({link.kind}, {link.phase}, {link.passed} bytes), {limit:.1f} s are configured")
 
     def _limit(self, link):
         """The configured deadline of a connection that stands still, and since when it counts."""

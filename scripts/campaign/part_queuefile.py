@@ -237,6 +237,8 @@ class _Trial:
         process = self.workstation.start("serve") if early else None
         holder = queue_damage.Holder(self.workstation.state, way, seconds, alone=not early)
         process = process or self.workstation.start("serve")
+        if not holder.held:
+            self.case.violation(f"{self.what}: the lock could not be had")
         try:
             status = self.workstation.run("status", timeout=seconds + 60)
             enqueue = self.workstation.run("enqueue", self.population.runs["queued"].argument, timeout=seconds + 120)
