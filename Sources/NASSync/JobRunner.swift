@@ -123,14 +123,12 @@ struct JobRunner: Sendable {
     }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
     early.end()
-    // The run may have grown while it was sent: what is published must be what lies on the disk.
-    let current = job
-    async let scanned = Self.attempted { () async throws(StepFailure) in try await scan(current) }
     await preparing.value
 
     try await makeDurable(rows, sender.flushed, layout: layout)
 
-    let after = try await scanned.get()
+    // The run may have grown while it was sent: what is published must be what lies on the disk.
+    let after = try await scan(job)
     let moved = after.difference(from: snapshot)
     guard moved.isEmpty else {
       throw StepFailure(
@@ -138,6 +136,7 @@ struct JobRunner: Sendable {
           .localChanged, "\(job.runPath) changed while it was being sent: \(moved)",
           hint: "Wait until the instrument has finished writing; it is tried again, and what is unchanged is not sent twice."))
     }
+    let current = job
     job = try await queued { () async throws(SyncFailure) in
       try await environment.queue.transition(
         current, on: .sent, worker: environment.worker,

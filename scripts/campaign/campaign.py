@@ -52,7 +52,7 @@ FULL = {
     "kill": 2000, "corruption": 2000, "moves": 500, "errors": 600, "disks": 24, "clocks": 48, "crowd": 60, "neighbours": 60, "durability": 12,
     "network": 200, "liars": 200, "queuefile": 1100, "names": 500, "stops": 400,
 }  # fmt: skip
-SHORT = {"kill": 150, "stops": 30}
+SHORT = {"kill": 150, "stops": 20}
 _STORE_SHARE = {"kill": 0.25, "stops": 0.25}
 _ROOM = 1 << 30
 
