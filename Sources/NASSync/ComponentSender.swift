@@ -161,43 +161,44 @@ struct ComponentSender: Sendable {
       throw .failure(error, sessionLost: false)
     }
     var known: [ComponentProgress] = []
-    var unsent: [(entry: RunEntry, content: [UInt8], progress: ComponentProgress)] = []
+    var unsent: [(file: WholeFile, progress: ComponentProgress)] = []
     for (row, file) in zip(rows, files) {
       let entry = row.entry
       let progress = ComponentProgress(path: entry.path, state: .sent, bytesDurable: entry.fingerprint.size, localDigest: file.digest)
-      if isStaged(entry) { known.append(progress) } else { unsent.append((entry, file.content, progress)) }
+      if isStaged(entry) {
+        known.append(progress)
+      } else {
+        let whole = WholeFile(content: file.content, path: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified))
+        unsent.append((whole, progress))
+      }
     }
-    let arrived = Turn()
+    let arrived = Atomic<Int>(0)
     var failure: TransportError?
     do throws(TransportError) { try await put(unsent, arrived) } catch { failure = error }
     // What arrived before a failure is there, and the failure is the one to report.
-    do { try await recorder.record(known + unsent.prefix(arrived.value).map(\.progress), isFile: true) } catch {
+    let progress = known + unsent.prefix(arrived.load(ordering: .relaxed)).map(\.progress)
+    do { try await recorder.record(progress, isFile: true) } catch {
       throw failure ?? .failure(error, sessionLost: false)
     }
     if let failure { throw failure }
   }
 
   /// Puts files one after the other. `arrived` counts them.
-  private func put(
-    _ files: [(entry: RunEntry, content: [UInt8], progress: ComponentProgress)], _ arrived: Turn
-  ) async throws(TransportError) {
+  private func put(_ files: [(file: WholeFile, progress: ComponentProgress)], _ arrived: borrowing Atomic<Int>) async throws(TransportError)
+  {
     guard !files.isEmpty else { return }
-    try await awaitBandwidth(files.reduce(0) { $0 + $1.content.count })
+    try await awaitBandwidth(files.reduce(0) { $0 + $1.file.content.count })
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       // Where a session is let in no more, the next one goes on after what arrived.
-      while case let index = arrived.value, index < files.count {
+      let before = arrived.load(ordering: .relaxed)
+      let durable = flushesSmallFiles()
+      if !durable { flushed.leaveOut() }
+      try await session.put(files[before...].map(\.file), durable: durable) { (index) throws(TransportError) in
+        arrived.store(before + index, ordering: .relaxed)
         try checkStop()
-        try await put(files[index].entry, files[index].content, session)
-        _ = arrived.advance()
       }
+      arrived.store(files.count, ordering: .relaxed)
     }
-  }
-
-  private func put(_ entry: RunEntry, _ content: [UInt8], _ session: any TransportSession) async throws(TransportError) {
-    let durable = flushesSmallFiles()
-    if !durable { flushed.leaveOut() }
-    try await session.put(
-      content, at: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified), mode: nil, durable: durable)
   }
 
   /// Whether an earlier attempt already put the whole file there: its time is set after its last byte, so the right time and size mean that

@@ -103,6 +103,23 @@ public struct UploadMark: Hashable, Sendable {
   }
 }
 
+/// A file that is sent in one piece.
+public struct WholeFile: Sendable {
+  /// All of it.
+  public let content: [UInt8]
+  /// Where it goes.
+  public let path: RemotePath
+  /// Seconds since 1970; nil leaves the time to the destination.
+  public let modified: Int64?
+
+  /// One file.
+  public init(content: [UInt8], path: RemotePath, modified: Int64?) {
+    self.content = content
+    self.path = path
+    self.modified = modified
+  }
+}
+
 /// One connection to a destination. The contract every driver keeps, and `TransportConformance` tests:
 ///
 /// - Each method does one bounded piece of work and either completes or throws `TransportError` within the driver's own progress
@@ -129,6 +146,12 @@ public protocol TransportSession: AnyObject, Sendable {
   /// Writes a whole small file (at most `preferredWriteSize` bytes is best) under a name in a staging folder, replacing a former
   /// attempt; returns once the server has acknowledged every part. The burst (open, write, times, close) takes as few round trips as possible.
   func put(_ content: [UInt8], at path: RemotePath, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError)
+
+  /// `put` of several files one after the other, in their order, without going back and forth between their sender and the session's own thread.
+  /// - Parameter next: Called before each with its index: as many as that have arrived. What it throws ends the rest.
+  func put(
+    _ files: [WholeFile], durable: Bool, next: @Sendable (Int) throws(TransportError) -> Void
+  ) async throws(TransportError)
 
   /// Opens a file in a staging folder for writing; one that exists keeps its bytes before `offset` and is cut there.
   /// - Throws: `failure(.protocol)` where the file is shorter than `offset`.
@@ -228,6 +251,16 @@ extension TransportSession {
     _ path: RemotePath, resumingAt offset: UInt64, size: UInt64, modified: Int64?
   ) async throws(TransportError) -> UploadHandle {
     try await beginUpload(path, resumingAt: offset)
+  }
+
+  /// For sessions that have no thread of their own.
+  public func put(
+    _ files: [WholeFile], durable: Bool, next: @Sendable (Int) throws(TransportError) -> Void
+  ) async throws(TransportError) {
+    for (index, file) in files.enumerated() {
+      try next(index)
+      try await put(file.content, at: file.path, modified: file.modified, mode: nil, durable: durable)
+    }
   }
 
   /// Where the name is enough.

@@ -40,6 +40,12 @@ package final class SFTPSession: TransportSession {
     try await client.put(content, at: path, modified: modified, mode: mode, durable: durable)
   }
 
+  package func put(
+    _ files: [WholeFile], durable: Bool, next: @Sendable (Int) throws(TransportError) -> Void
+  ) async throws(TransportError) {
+    try await client.put(files, durable: durable, next: next)
+  }
+
   package func beginUpload(_ path: RemotePath, resumingAt offset: UInt64) async throws(TransportError) -> UploadHandle {
     try await client.beginUpload(path, resumingAt: offset)
   }

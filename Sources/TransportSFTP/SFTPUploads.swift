@@ -99,6 +99,16 @@ extension SFTPClient {
     }
   }
 
+  /// One after the other, all of it on the client's own thread; see `TransportSession.put(_:durable:next:)`.
+  func put(
+    _ files: [WholeFile], durable: Bool, next: @Sendable (Int) throws(TransportError) -> Void
+  ) async throws(TransportError) {
+    for (index, file) in files.enumerated() {
+      try next(index)
+      try await put(file.content, at: file.path, modified: file.modified, mode: nil, durable: durable)
+    }
+  }
+
   /// Many a NAS keeps the permission bits for itself and refuses them together with the times: the times alone are what a run needs.
   private func setTimesAlone(_ attributes: SFTPAttributes?, _ path: RemotePath) async throws(TransportError) {
     guard let modified = attributes?.modified else { return }

@@ -243,6 +243,8 @@ def main():
     options = arguments()
     base = pathlib.Path(tempfile.mkdtemp(prefix="nassync-campaign-", dir=roomy_folder())).resolve()
     campaign = Campaign(options, base)
+    # A shell that starts this in the background has it ignore SIGINT, and so would the program that is to be stopped by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     print(f"campaign: seed {options.seed}, {options.program}", flush=True)

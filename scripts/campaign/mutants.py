@@ -46,8 +46,8 @@ MUTANTS = {
         [
             (
                 "Sources/NASSync/ComponentSender.swift",
-                "    let durable = flushesSmallFiles()\n    if !durable { flushed.leaveOut() }\n",
-                "    let durable = false\n",
+                "      let durable = flushesSmallFiles()\n      if !durable { flushed.leaveOut() }\n",
+                "      let durable = false\n",
             ),
         ],
         ["durability", "--driver", "sftp-only", "--trials", "10"],

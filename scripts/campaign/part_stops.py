@@ -33,7 +33,7 @@ class _Life(Life):
         signals = [(after, self.random.choice((signal.SIGTERM, signal.SIGINT)))]
         if self.random.random() < 0.15:
             signals.append((after + self.random.uniform(0, 0.3), signals[0][1]))
-        result = self.workstation.run(*command, before=before, signals=signals, timeout=40)
+        result = self.workstation.run(*command, before=before, signals=signals, timeout=after + 40)
         if result.hung:
             self.case.violation(f"HUNG: told to stop, it did not: {result}")
         self.violation(self.checker.at_any_time())
