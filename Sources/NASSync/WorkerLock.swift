@@ -43,5 +43,9 @@ final class WorkerLock: Sendable {
 
   private init(descriptor: Int32) { self.descriptor = descriptor }
 
-  deinit { close(descriptor) }
+  deinit {
+    // A program that is being started at this moment holds the descriptor, too, until it has begun: the lock must not last as long.
+    _ = clinux_unlock(descriptor)
+    close(descriptor)
+  }
 }

@@ -53,6 +53,8 @@ extension S3Session {
     guard answer.isSuccess else {
       // The answer to a HEAD has no body that would say why: the same is asked so that there is one.
       let said = try await ask("GET", key, headers: [("Range", "bytes=0-0")])
+      // A store that was busy for the first question and has nothing for the second has nothing.
+      if S3Failures.refusal(said).code == "NoSuchKey" { return nil }
       throw failures.failure(said.isSuccess ? answer : said, "look at", path.description)
     }
     guard let size = answer.header("Content-Length").flatMap({ UInt64($0) }) else { throw failures.violated("no size for \(path)") }

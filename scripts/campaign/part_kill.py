@@ -1,6 +1,7 @@
 """Part 1: killed at random moments and at chosen system calls, in every command that changes anything, and again while it recovers."""
 
 import os
+import time
 
 from checker import Checker, tree
 from faults import Profile, killing
@@ -95,10 +96,12 @@ class Life:
     def must(self, *command):
         """Runs a command undisturbed; it has to end well."""
         result = self.workstation.run(*command)
-        # What a dead worker had begun may be waiting for its next attempt.
-        for _ in range(4):
+        # What a dead worker had begun may be waiting for its next attempt; over the system's ssh it may be that which was killed, and the
+        # failure of a connection waits for its time.
+        for _ in range(8):
             if result.code != 75:
                 break
+            time.sleep(0.4)
             result = self.workstation.run(*command)
         if result.hung:
             self.case.violation(f"HUNG: {result}")
