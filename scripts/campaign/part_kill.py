@@ -157,6 +157,10 @@ class Life:
             result = self.workstation.run("serve", kill_after=moment)
         if result.killed:
             self.case.trial("audit")
+        return self.after_audit()
+
+    def after_audit(self):
+        """What is left of one that was broken off; returns whether all is well."""
         self.violation(self.checker.at_any_time())
         self.must("drain")
         if not self.case.violations:

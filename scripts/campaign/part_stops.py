@@ -51,11 +51,7 @@ class _Life(Life):
         if result.code != 0:
             self.case.violation(f"a service that was told to stop: {result}")
         self.case.trial("audit")
-        self.violation(self.checker.at_any_time())
-        self.must("drain")
-        if not self.case.violations:
-            self.violation(self.checker.after_recovery(self.run, "verified", "cleanup_eligible"))
-        return not self.case.violations
+        return self.after_audit()
 
     def repair(self):
         """What a repair leaves when it ends in mid-way is looked at where it is killed."""
