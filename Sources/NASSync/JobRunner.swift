@@ -158,10 +158,12 @@ struct JobRunner: Sendable {
 
   /// Lets the NAS hash what has arrived, where it can and is asked to.
   private func hashEarly(_ early: EarlyDigests, _ layout: RemoteLayout) async {
+    // What arrives after that is not gathered any more.
+    defer { early.end() }
     guard !layout.inPlace, environment.verifyMethod != .readback,
       let hasher = try? await route.pool.hasher(),  // the proof asks again and is told what went wrong
       hasher.evidence == .server
-    else { return early.end() }
+    else { return }
     await early.collect(from: hasher, in: layout.staging)
   }
 

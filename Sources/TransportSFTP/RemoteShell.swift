@@ -1,4 +1,3 @@
-import CLibCrypto
 import Executors
 import SyncModel
 import Transport
@@ -31,24 +30,24 @@ package actor RemoteShell: RemoteHasher {
   private nonisolated let executor = ThreadExecutor(name: "shell")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
   private nonisolated let interrupter: Interrupter
-  private nonisolated let settings: SFTPSettings
+  nonisolated let settings: SFTPSettings
   private let connector: SSHConnector
   private let hashingSilence: Duration
-  private var connection: (any SSHConnection)?
+  var connection: (any SSHConnection)?
   /// The shell that is kept over the connection, where that is possible.
   private var conversation: ShellConversation?
-  private var conversing = Conversing.no
+  var conversing = Conversing.no
 
   /// Whether the shell takes command after command over one channel.
-  private enum Conversing { case no, untried, yes }
+  enum Conversing { case no, untried, yes }
   private var isClosed = false
 
   /// The destination's root as SFTP names it, and as the shell does.
-  private var sftpRoot: [UInt8] = []
-  private var shellRoot: [UInt8] = []
-  private var program = HashProgram.openssl
-  private var programForOddNames: HashProgram?
-  private var hasSync = false
+  var sftpRoot: [UInt8] = []
+  var shellRoot: [UInt8] = []
+  var program = HashProgram.openssl
+  var programForOddNames: HashProgram?
+  var hasSync = false
 
   private init(settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, interrupter: Interrupter) {
     self.settings = settings
@@ -217,7 +216,7 @@ package actor RemoteShell: RemoteHasher {
   }
 
   /// One hashing command. A failed connection is dropped by the caller.
-  private func tryHashing(
+  func tryHashing(
     _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void = { _ in }
   ) throws(RemoteCommand.Refusal) -> HashAnswer {
     var answer = HashAnswer(program: program, count: count, name: name)
@@ -275,7 +274,7 @@ package actor RemoteShell: RemoteHasher {
     }
   }
 
-  private func collect(_ command: RemoteCommand, input: [UInt8], silence: Duration) throws(RemoteCommand.Refusal) -> [UInt8] {
+  func collect(_ command: RemoteCommand, input: [UInt8], silence: Duration) throws(RemoteCommand.Refusal) -> [UInt8] {
     var output: [UInt8] = []
     _ = try run(command, length: input.count, silence: silence) {
       var input: [UInt8]? = input.isEmpty ? nil : input
@@ -366,7 +365,7 @@ package actor RemoteShell: RemoteHasher {
     return conversation
   }
 
-  private func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
+  func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
     if let connection { return connection }
     do throws(TransportError) {
       if interrupter.isInterrupted || isClosed { throw .interruptedConnection }
@@ -378,130 +377,10 @@ package actor RemoteShell: RemoteHasher {
     }
   }
 
-  private func drop() {
+  func drop() {
     conversation?.close()
     conversation = nil
     connection?.close()
     connection = nil
-  }
-
-  // MARK: Exploring
-
-  private enum Exploration: Sendable {
-    case usable(RemoteShellFacts)
-    case useless(String, isLasting: Bool = true)
-  }
-
-  private func explore(_ probe: RemotePath, _ content: [UInt8]) throws(TransportError) -> Exploration {
-    guard let relative = probe.relative, let digest = RemoteShell.digest(of: content) else {
-      return .useless("the probe file cannot be used")
-    }
-    let survey: ShellSurvey
-    switch try surveyed() {
-    case .failure(let reason): return .useless(reason.sentence, isLasting: reason.isLasting)
-    case .success(let found): survey = found
-    }
-    guard survey.programs.contains("xargs") else { return .useless("the NAS has no program xargs") }
-    if survey.programs.contains("head") { conversing = .untried }
-    let programs = HashProgram.allCases.filter { survey.programs.contains($0.programName) }
-    guard !programs.isEmpty else {
-      return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")
-    }
-    var silent = false
-    var place = try locate(survey.candidates(for: probe.root), relative, digest, programs, &silent)
-    if place == nil, let listing = try ask(ShellSurvey.folders, input: [], silence: settings.progressTimeout) {
-      place = try locate(ShellSurvey.candidates(for: probe.root, below: listing.lines), relative, digest, programs, &silent)
-    }
-    guard let place else {
-      if silent { return .useless("the NAS's shell does not answer in time", isLasting: false) }
-      return .useless("the NAS's shell does not see the folder \(displayText(settings.remoteRoot)), or cannot hash there")
-    }
-    sftpRoot = probe.root
-    shellRoot = place.root
-    program = place.program
-    // FreeBSD's takes no arguments, and comes back before anything is written.
-    hasSync = survey.programs.contains("sync") && survey.isLinux
-    if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero], &silent) != nil {
-      programForOddNames = .sha256sumZero
-    }
-    return .usable(
-      RemoteShellFacts(
-        shellRoot: place.root.isEmpty ? "/" : displayText(of: place.root), program: place.program.rawValue,
-        hashesAnyName: programForOddNames != nil, canSync: hasSync))
-  }
-
-  private struct Uselessness: Error {
-    let sentence: String
-    var isLasting = true
-  }
-
-  /// Asks the shell about its surroundings.
-  ///
-  /// Some servers drop the connection when they are asked for a command. That looks like a network failure, so it counts only when it happens
-  /// twice, on connections that both logged in.
-  private func surveyed() throws(TransportError) -> Result<ShellSurvey, Uselessness> {
-    for attempt in 1...2 {
-      do throws(RemoteCommand.Refusal) {
-        _ = try connected()
-      } catch {
-        if case .failed(let error) = error { throw error }
-      }
-      do throws(RemoteCommand.Refusal) {
-        let output = try collect(ShellSurvey.command, input: [], silence: settings.progressTimeout)
-        guard let answer = RemoteShell.unframe(output) else {
-          let words = displayText(of: output.prefix(120)).trimmed
-          return .failure(Uselessness(sentence: words.isEmpty ? "the NAS runs no commands" : "the NAS answers a command with “\(words)”"))
-        }
-        return .success(ShellSurvey(answer.lines))
-      } catch {
-        let wasLoggedIn = connection?.isLoggedIn ?? false
-        drop()
-        switch error {
-        case .denied:
-          return .failure(Uselessness(sentence: "the NAS does not allow the user \(displayText(settings.user)) to run commands"))
-        case .silent: return .failure(Uselessness(sentence: "the NAS does not answer a command", isLasting: false))
-        case .failed(let error):
-          guard error.failure.kind == .network, wasLoggedIn else { throw error }
-          if attempt == 2 { return .failure(Uselessness(sentence: "the NAS ends the connection when it is asked to run a command")) }
-        }
-      }
-    }
-    return .failure(Uselessness(sentence: "the NAS runs no commands"))
-  }
-
-  /// The first folder, and a program, in which the probe file has the digest it must have.
-  /// - Parameter silent: Set where a program did not answer in time, which says nothing about the next time.
-  private func locate(
-    _ roots: [[UInt8]], _ relative: RelativePath, _ digest: ContentDigest, _ programs: [HashProgram], _ silent: inout Bool
-  ) throws(TransportError) -> (root: [UInt8], program: HashProgram)? {
-    for program in programs {
-      let fitting = roots.filter { program.prints($0) && program.prints(relative.bytes) }
-      guard !fitting.isEmpty else { continue }
-      do throws(RemoteCommand.Refusal) {
-        let answer = try tryHashing(fitting.count, with: program, silence: settings.progressTimeout) { index in
-          fitting[index] + [UInt8(ascii: "/")] + relative.bytes
-        }
-        if let index = answer.digests.firstIndex(of: digest) { return (fitting[index], program) }
-      } catch {
-        drop()
-        if case .silent = error { silent = true }
-        // A program that does not work here, or not as expected, is passed over; a broken network is not.
-        if case .failed(let error) = error, error.failure.kind != .protocol { throw error }
-      }
-    }
-    return nil
-  }
-
-  private static func digest(of content: [UInt8]) -> ContentDigest? {
-    var bytes = [UInt8](repeating: 0, count: 32)
-    guard EVP_Digest(content, content.count, &bytes, nil, EVP_sha256(), nil) == 1 else { return nil }
-    return ContentDigest(bytes: bytes)
-  }
-}
-
-extension String {
-  /// Without spaces at both ends.
-  fileprivate var trimmed: String {
-    String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
   }
 }
