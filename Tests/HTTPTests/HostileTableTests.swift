@@ -8,7 +8,7 @@ import Transport
 @testable import TransportHTTP
 
 /// Every hostile behaviour against every operation of the WebDAV driver: each ends in time, as what it is, and nothing false is believed.
-@Suite(.serialized) struct HostileTableTests {
+@Suite struct HostileTableTests {
   /// An operation of the driver, and the requests that make it.
   private enum Operation: String, CaseIterable {
     case entry, list, makeFolder, put, upload, download, downloadFrom, publish, replace, removeFile, removeTree, freeSpace, setModified,
@@ -155,9 +155,15 @@ import Transport
     print("hostile: \(behaviour): \(outcomes.count) operations, slowest \(Int(slowest * 1000)) ms: \(kinds)")
   }
 
-  @Test(arguments: HostileBehaviour.framing) func framing(_ behaviour: HostileBehaviour) async throws { try await check(behaviour) }
-  @Test(arguments: HostileBehaviour.answers) func answers(_ behaviour: HostileBehaviour) async throws { try await check(behaviour) }
-  @Test(arguments: HostileBehaviour.listings) func listings(_ behaviour: HostileBehaviour) async throws { try await check(behaviour) }
+  @Test(.serialized, arguments: HostileBehaviour.framing) func framing(_ behaviour: HostileBehaviour) async throws {
+    try await check(behaviour)
+  }
+  @Test(.serialized, arguments: HostileBehaviour.answers) func answers(_ behaviour: HostileBehaviour) async throws {
+    try await check(behaviour)
+  }
+  @Test(.serialized, arguments: HostileBehaviour.listings) func listings(_ behaviour: HostileBehaviour) async throws {
+    try await check(behaviour)
+  }
 
   @Test func noRedirectionIsFollowed() async throws {
     let asked = Mutex<[String]>([])

@@ -9,7 +9,7 @@ extension LabFixture {
     SFTPDriver(
       settings: SFTPSettings(
         host: "127.0.0.1", port: UInt16(server.port), user: server.user, keyFile: server.keyFile, knownHostsFile: server.knownHostsFile,
-        remoteRoot: server.remoteRoot, connectTimeout: .seconds(10), progressTimeout: .seconds(10)))
+        remoteRoot: server.remoteRoot, connectTimeout: .seconds(30), progressTimeout: .seconds(30)))
   }
 
   /// A client whose calls on the NAS go through a plan.

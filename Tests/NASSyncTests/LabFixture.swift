@@ -18,7 +18,7 @@ struct LabFixture: Sendable {
       try await TemporaryFolder.with { folder in
         let destination = SFTPDestination(
           host: "127.0.0.1", port: Int(server.port), user: server.user, keyFile: server.keyFile, knownHosts: server.knownHostsFile,
-          remoteRoot: server.remoteRoot, connections: 2, connectTimeout: 10, progressTimeout: 10)
+          remoteRoot: server.remoteRoot, connections: 2, connectTimeout: 30, progressTimeout: 30)
         let lab = folder.path + "/lab"
         var configuration = ServiceConfiguration(
           stateDirectory: folder.path + "/state",

@@ -121,7 +121,7 @@ extension ConformanceSubject {
       }
     // In an address each byte of such a path takes three.
     return ConformanceSubject(
-      name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 10 : 1, refusedNames: hidden,
+      name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 40 : 1, refusedNames: hidden,
       longestPath: 2000...2800
     ) { progressTimeout, body in
       try await LoopbackWebDAV.with(make, tls: tls) { server in

@@ -28,6 +28,10 @@ class KillPart:
 
     def prepare(self, folder):
         """Learns what undisturbed runs of the commands do, so that kills are drawn from what there is to hit."""
+        known = self.campaign.profiles.get(self.side.driver)
+        if known:
+            self.profiles = known
+            return
         workstation = Workstation(folder, self.campaign.program, self.side.place(folder.name))
         random_ = seeded("profile")
         for attempt in ("FIRST", "SECOND"):
@@ -36,6 +40,7 @@ class KillPart:
             for command in (("enqueue", run.argument), ("drain",), ("cleanup", run.argument), ("restore", run.argument, f"back-{attempt}")):
                 self.profiles[command[0]] = Profile.of(workstation, *command)
         workstation.place.remove()
+        self.campaign.profiles[self.side.driver] = self.profiles
 
     def case(self, case):
         place = case.side.place(f"{self.name}-{case.number}")

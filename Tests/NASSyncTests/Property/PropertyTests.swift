@@ -11,7 +11,7 @@ import Testing
   static let steps = environment["NASSYNC_PROPERTY_STEPS"].flatMap(Int.init) ?? 10_000
   static let seed = environment["NASSYNC_PROPERTY_SEED"].flatMap(UInt64.init) ?? 1
   /// Steps of one sequence: long enough for a run to be cleaned more than once.
-  static let length = 500
+  static let length = 250
 
   @Test func nothingIsDeletedWithoutProofWhateverHappens() async throws {
     try await LabFixture.with(method: .readback, backoff: [0.2, 0.2, 0.2]) { lab in

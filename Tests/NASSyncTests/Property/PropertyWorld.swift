@@ -29,6 +29,11 @@ final class PropertyWorld: Sendable {
     + [.cleanUpOne, .cleanUpOne, .dayPasses, .dayPasses, .dayPasses, .retry, .retry, .nasBack, .nasBack, .clockRight, .recordMended]
     + [.removePlaceholder, .removePlaceholder, .overrideAdded, .editNext, .crashNext, .newRun, .goodSpell, .goodSpell, .goodSpell]
 
+  /// What the product does; the rest is done to it.
+  private static let work: Set<Event> = [
+    .enqueue, .drain, .retry, .audit, .cleanUp, .cleanUpOne, .overrideAdded, .overrideRevoked, .overrideExpires,
+  ]
+
   /// What brings a run to its end where nothing comes between.
   static let wayToTheEnd: [Event] = [
     .nasBack, .clockRight, .recordMended, .removePlaceholder, .newRun, .enqueue, .drain, .dayPasses, .audit, .dayPasses, .audit, .cleanUp,
@@ -179,6 +184,7 @@ final class PropertyWorld: Sendable {
     let recent = Array(runs.suffix(3))
     let run = random.pick(recent)
     let number = random.next()
+    if !Self.work.contains(event) { images.withLock { for run in recent { $0[run] = nil } } }
     switch event {
     case .addFile:
       let path = "\(run)/\(random.chance(50) ? "sub/" : "")file-\(number % 7).dat"
@@ -254,7 +260,9 @@ final class PropertyWorld: Sendable {
   // MARK: - What the product does, and what it must not do
 
   private func work(_ event: Event, _ run: String, _ life: Life) async throws {
-    let before = try runs.map { try TreeImage(of: $0) }
+    // A run that nobody has touched since the last look has to be as that found it.
+    let seen = images.withLock { $0 }
+    let before = try runs.map { run in try seen[run] ?? TreeImage(of: run) }
     let client = await makeClient(life)
     do throws(SyncFailure) { try await act(event, run, client) } catch {
       // Whatever it says, it must have lost nothing: that is looked at below.
@@ -307,6 +315,7 @@ final class PropertyWorld: Sendable {
     _ run: String, _ before: TreeImage, _ edited: [String: TreeImage.Node?], _ checker: QueueChecker, after event: Event
   ) throws {
     let now = try TreeImage(of: run)
+    images.withLock { $0[run] = now }
     var expected = before.data
     for (path, node) in edited where path.hasPrefix(run + "/") { expected[String(path.dropFirst(run.count + 1))] = node }
     let remote = try TreeImage(of: lab.remote(run))
@@ -338,6 +347,8 @@ final class PropertyWorld: Sendable {
   /// Runs whose manifest the test itself took away.
   private var tamperedManifests: Set<String> { manifests.withLock { $0 } }
   private let manifests = Mutex<Set<String>>([])
+  /// Each run as the last look found it.
+  private let images = Mutex<[String: TreeImage]>([:])
 
   private func violated(_ what: String) { counted.withLock { $0.violations.append(what) } }
 
