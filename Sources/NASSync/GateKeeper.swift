@@ -80,6 +80,33 @@ struct GateKeeper: Sendable {
     }
   }
 
+  /// Writes what is not there of what belongs beside a published run: manifest, receipt, and `sync_status` where it still says `pending`.
+  /// - Returns: Whether anything was written. A run that is not there any more gets nothing.
+  func keepDocuments(manifest: [UInt8], receipt: [UInt8], runPath: String) async throws(SyncFailure) -> Bool {
+    let folder = metadataFolder
+    let store = RecordStore(runRoot: runPath, metadataFolder: folder)
+    return try await threads.next().run { () throws(SyncFailure) in
+      guard LocalDocuments.hasRun(at: runPath) else { return false }
+      var isWritten = false
+      let writer = try LocalDocuments(runPath: runPath, metadataFolder: folder)
+      for (content, name) in [(manifest, "checksums.sha256"), (receipt, "receipt.json")] where !writer.holds(content, as: name) {
+        try writer.write(content, as: name)
+        isWritten = true
+      }
+      do throws(RecordError) {
+        if try store.read()?.syncStatus == SyncStatus.pending.rawValue {
+          try store.setSyncStatus(.synced)
+          isWritten = true
+        }
+      } catch {
+        throw SyncFailure(
+          .local, "sync_status could not be set in the record of \(displayText(runPath)): \(error)",
+          hint: "The run itself is safe on the NAS. The next audit tries again.")
+      }
+      return isWritten
+    }
+  }
+
   /// Writes the manifest and the receipt into the run's own metadata folder, each in one step.
   func writeDocuments(_ documents: RunDocuments, runPath: String) async throws(SyncFailure) {
     let folder = metadataFolder

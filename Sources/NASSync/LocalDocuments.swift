@@ -45,6 +45,32 @@ struct LocalDocuments {
     folder = Descriptor(owning: raw)
   }
 
+  /// Whether there is a run at all.
+  static func hasRun(at path: String) -> Bool {
+    do throws(SyncFailure) { _ = try RunFolder(root: path) } catch { return false }
+    return true
+  }
+
+  /// Whether a file is there with exactly this content. One that cannot be read is not.
+  func holds(_ content: [UInt8], as name: String) -> Bool {
+    let raw = clinux_openat(folder.raw, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
+    guard raw >= 0 else { return false }
+    let file = Descriptor(owning: raw)
+    var status = stat()
+    guard fstat(file.raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size == content.count else { return false }
+    var found = [UInt8](repeating: 0, count: content.count)
+    var offset = 0
+    while offset < found.count {
+      let count = found.withUnsafeMutableBytes { bytes in
+        Glibc.read(file.raw, bytes.baseAddress.map { $0 + offset }, bytes.count - offset)
+      }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { return false }
+      offset += count
+    }
+    return found == content
+  }
+
   /// Replaces a file by new content: temporary name, fsync, rename, fsync of the folder. What a writer that died left is removed; the lock of
   /// the record tells it from what a living one writes.
   func write(_ content: [UInt8], as name: String) throws(SyncFailure) {

@@ -143,6 +143,7 @@ extension NASSyncClient {
       let pass = VerificationPass(
         reading: clock.reading, source: .audit, evidence: proof.evidence, files: proof.proofs.count, ledgerLength: ledger)
       try await settle(job, pass, environment)
+      if let papers = comparison.papers { await keepPapers(job, papers, environment) }
       return .made
     }
     let unreadable = comparison.mismatches.filter { $0.problem == .unreadable }
@@ -235,6 +236,19 @@ extension NASSyncClient {
     } catch {
       guard try await hasMoved(job, environment) else { throw error }
     }
+  }
+
+  /// Manifest, receipt and `sync_status` are written beside the run when it is published; where that could not be done (a full disk, a folder
+  /// that was not writable) each audit makes up for it.
+  private func keepPapers(_ job: JobRow, _ papers: NASComparison.Papers, _ environment: RunnerEnvironment) async {
+    do throws(SyncFailure) {
+      let now = try await environment.queue.latestJob(ofRun: job.runPath)
+      // What is enqueued anew has papers of its own before long, and what is cleaned is told so.
+      guard let now, now.number == job.number, now.state == .verified || now.state == .cleanupEligible else { return }
+      guard try await gateKeeper.keepDocuments(manifest: papers.manifest, receipt: papers.receipt, runPath: job.runPath) else { return }
+      try await environment.queue.note(
+        job, event: "documents_written", detail: "manifest, receipt or sync_status were missing beside the run, or older; they are written")
+    } catch { warn("\(error)", run: job.runPath) }
   }
 
   /// The copy is not what was published.

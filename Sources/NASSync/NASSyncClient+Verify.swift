@@ -181,6 +181,13 @@ struct NASComparison: Sendable {
   let proof: VerifiedReceipt?
   /// Files there that are none of the run's, where they are no mismatch.
   let extras: [RelativePath]
+  /// What lies there as manifest and receipt, where they are the published ones.
+  var papers: Papers?
+
+  struct Papers: Sendable {
+    let manifest: [UInt8]
+    let receipt: [UInt8]
+  }
 }
 
 extension JobRunner {
@@ -209,11 +216,13 @@ extension JobRunner {
         expected, absent: { layout.final.appending($0) }, at: { path in tree?.entries[path].map { (layout.final.appending(path), $0) } },
         extras: toleratesExtras ? [] : extras)
     }
-    let documents = try await compareDocuments(subject, layout: layout, tree: tree)
+    let (documents, papers) = try await compareDocuments(subject, layout: layout, tree: tree)
     let tolerated = toleratesExtras ? extras : []
     switch outcome {
     case .proven(let proof):
-      return NASComparison(mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil, extras: tolerated)
+      return NASComparison(
+        mismatches: documents, evidence: proof.evidence, proof: documents.isEmpty ? proof : nil, extras: tolerated,
+        papers: documents.isEmpty ? papers : nil)
     case .differs(let found):
       return NASComparison(
         mismatches: found.map(IntegrityReport.Mismatch.init) + documents, evidence: try await usualEvidence(), proof: nil, extras: tolerated
@@ -232,7 +241,7 @@ extension JobRunner {
 
   private func compareDocuments(
     _ subject: NASSyncClient.VerificationSubject, layout: RemoteLayout, tree: RemoteTree?
-  ) async throws(StepFailure) -> [IntegrityReport.Mismatch] {
+  ) async throws(StepFailure) -> ([IntegrityReport.Mismatch], NASComparison.Papers?) {
     var mismatches: [IntegrityReport.Mismatch] = []
     func damaged(_ path: RelativePath, _ detail: String) {
       mismatches.append(IntegrityReport.Mismatch(path: path.description, place: .nas, problem: .damagedManifest, detail: detail))
@@ -261,7 +270,8 @@ extension JobRunner {
     if let text = receipt.content, let record = Receipt.decode(text)?.recordSHA256 {
       compare(layout.record, try await document(layout.record, layout: layout, tree: tree, subject), with: record)
     }
-    return mismatches
+    guard let first = manifest.content, let second = receipt.content else { return (mismatches, nil) }
+    return (mismatches, NASComparison.Papers(manifest: first, receipt: second))
   }
 
   /// What this program wrote beside a run.

@@ -83,6 +83,47 @@ import Transport
     }
   }
 
+  /// What could not be written beside the run when it was published is written by the next audit; what others write there stays.
+  @Test func whatIsMissingBesideTheRunIsWritten() async throws {
+    try await LabFixture.with { lab in
+      let clock = ShiftedClock()
+      let client = lab.client(clock)
+      let run = try lab.makeRun()
+      let folder = run + "/.exlab-wizard"
+      func record(_ status: String) -> [UInt8] {
+        Array(#"{"schema_version":"1.8","level":"run","sync_status":"\#(status)","operator":"kept","validation_overrides":[]}"#.utf8)
+      }
+      try lab.write(record("pending"), to: folder + "/creation.json")
+      try await lab.published(client, run)
+      let papers = try ["checksums.sha256", "receipt.json"].map { try lab.bytes("\(folder)/\($0)") }
+
+      try FileManager.default.removeItem(atPath: folder + "/checksums.sha256")
+      try lab.write(Array("an older generation's".utf8), to: folder + "/receipt.json")
+      try lab.write(record("pending"), to: folder + "/creation.json")
+      clock.advance(seconds: LabFixture.day + 1)
+      try await client.audit()
+      #expect(try ["checksums.sha256", "receipt.json"].map { try lab.bytes("\(folder)/\($0)") } == papers)
+      let text = String(decoding: try lab.bytes(folder + "/creation.json"), as: UTF8.self)
+      #expect(text.contains(#""synced""#) && text.contains(#""kept""#), "\(text)")
+      #expect(try await client.events(of: run).filter { $0 == "documents_written" }.count == 1)
+
+      // What is right is left alone, and so is what somebody else says of the run.
+      try lab.write(record("blocked_by_validation"), to: folder + "/creation.json")
+      clock.advance(seconds: LabFixture.day + 1)
+      try await client.audit()
+      #expect(try lab.bytes(folder + "/creation.json") == record("blocked_by_validation"))
+      #expect(try await client.events(of: run).filter { $0 == "documents_written" }.count == 1)
+      #expect(try await client.row(run).verifyPasses == 3)
+
+      // A run that is gone is not made again.
+      try FileManager.default.removeItem(atPath: run)
+      clock.advance(seconds: LabFixture.day + 1)
+      try await client.audit()
+      #expect(!lab.exists(run))
+      await client.close()
+    }
+  }
+
   /// Published bytes that a clean-up has left on the NAS alone.
   @Test func aCleanedRunKeepsItsStateAndIsACriticalProblem() async throws {
     try await LabFixture.with { lab in

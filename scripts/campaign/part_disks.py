@@ -1,12 +1,13 @@
 """Part 2, full disks: the disk of the state folder, of the run, or of the NAS is full while the service works, and has room again later: it
 goes on without a restart."""
 
+import json
 import os
 import subprocess
 import time
 
 from checker import Checker
-from lab import Settings, Workstation
+from lab import METADATA, Settings, Workstation
 
 _KILO = 1024
 
@@ -29,7 +30,7 @@ class DisksPart:
     def case(self, case):
         disk = case.folder / "nas"
         disk.mkdir()
-        which = case.random.choice(("state", "nas"))
+        which = case.random.choice(("state", "nas", "run"))
         mounted = []
         try:
             place = case.side.place(f"disks-{case.number}", folder=str(disk) if which == "nas" else None)
@@ -38,7 +39,7 @@ class DisksPart:
             workstation = Workstation(case.folder / "workstation", case.program, place, settings)
             case.workstations.append(workstation)
             workstation.state.mkdir()
-            full = disk if which == "nas" else workstation.state
+            full = {"nas": disk, "state": workstation.state, "run": workstation.lab}[which]
             if not _mount(full, 3 * _KILO):
                 raise RuntimeError("tmpfs")
             mounted.append(full)
@@ -76,11 +77,12 @@ class DisksPart:
             ballast.unlink()
             if which == "state" and (result := workstation.run("enqueue", runs[1].argument)).code != 0:
                 case.violation(f"there is room again, and: {result}")
-            deadline = time.monotonic() + 45
+            # What could not be written beside the run is written by the next audit.
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 queue = checker.queue() or {}
                 jobs = [queue.get(os.fsencode(run.path), [None])[-1] for run in runs]
-                if all(job and job["state"] in ("verified", "cleanup_eligible") for job in jobs):
+                if all(job and job["state"] in ("verified", "cleanup_eligible") for job in jobs) and all(map(_has_its_papers, runs)):
                     break
                 time.sleep(0.3)
             if process.poll() is not None:
@@ -95,8 +97,20 @@ class DisksPart:
                 case.violation("HUNG: the service does not end")
         for run in runs:
             case.violation(*checker.after_recovery(run, "verified", "cleanup_eligible"))
+            if not _has_its_papers(run):
+                case.violation(f"{run.path} has no manifest, no receipt, or a record that does not know that it was sent")
         if refused:
             case.trial(f"disk of the {which} full")
+
+
+def _has_its_papers(run):
+    """Manifest and receipt lie beside the run, and its record says what became of it."""
+    folder = run.path / METADATA
+    try:
+        record = json.loads((folder / "creation.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return record.get("sync_status") == "synced" and all((folder / name).is_file() for name in ("checksums.sha256", "receipt.json"))
 
 
 def _mount(folder, kilobytes):

@@ -19,8 +19,9 @@ from proxy import DOWN, KINDS, OUTAGES, UP, Fault, Proxy
 CONNECT, PROGRESS, KEEPALIVE = 3.0, 4.0, 2.0
 # Beyond the limits and a tenth of them: ending a connection in order takes up to a second each for channel and session.
 GRACE = 2.5
-# What is in flight when a connection breaks is sent again: a second's worth until the next durable place, and what the client had ahead.
-_RATE, _LARGE, _OVERLAP = 3_000_000, 16_000_000, 2.2
+# What is sent again when a connection breaks, in seconds of this line: one until the next durable place is asked for, 0.7 (an SSH channel's window,
+# 2 MiB) until that is answered, and as much again that went ahead into nothing.
+_RATE, _LARGE, _OVERLAP = 3_000_000, 16_000_000, 2.6
 _KINDS = (
     "broken", "broken", "outage", "service", "broken", "other command", "broken", "outage", "delay", "service", "broken", "large",
 )  # fmt: skip
