@@ -7,7 +7,8 @@ import Transport
 ///
 /// A file is read once, in order, and hashed in the same pass; whoever has room takes the next piece. One session writes it, and where the
 /// destination can and the link asks for it others join: a single SSH connection is bound by its window over a long way, and by one core's
-/// encryption over a short one. Between rounds nobody writes: then a part is made durable and recorded, and sessions join or leave.
+/// encryption over a short one. Between rounds sessions join or leave, and what was written until then is made durable and recorded while the
+/// next round writes on: over a long way the line would be empty for two round trips each time.
 extension ComponentSender {
   /// How long at most bytes are on the way before they are made durable and recorded, in nanoseconds.
   static let checkpointInterval: UInt64 = 1_000_000_000
@@ -59,6 +60,7 @@ extension ComponentSender {
         await guests.sendAway()
         let digest: ContentDigest
         do throws(SyncFailure) { digest = try await stream.finish() } catch { throw .failure(error, sessionLost: false) }
+        try await lanes.checkpointed()
         // The time is set after the last byte of every session: it says that the file is whole.
         try await settle([lanes.main] + lanes.joined)
         lanes.isFlushing = true
@@ -108,6 +110,7 @@ extension ComponentSender {
         invite(guests, lanes, row, spare)
       }
       if climb.wants < lanes.count, let last = lanes.joined.last {
+        try await lanes.checkpointed()
         try await settle([last])
         lanes.remove(last)
         await dismiss(last, spare)
@@ -121,7 +124,7 @@ extension ComponentSender {
       if climb.isOver, climb.isLearned { spare.learned = climb.wants }
       if now - lastCheckpoint > Self.checkpointInterval, await stream.position < size {
         try await checkpoint(row, await stream.position, lanes)
-        lastCheckpoint = clock.monotonicNanoseconds
+        lastCheckpoint = now
       }
     }
   }
@@ -174,29 +177,45 @@ extension ComponentSender {
     } while clock.monotonicNanoseconds < deadline && !halt.isSet
   }
 
-  /// Makes what has been sent durable and records it.
+  /// Has what has been sent made durable and recorded, while the sessions go on; waits for the checkpoint before.
   private func checkpoint(_ row: ComponentRow, _ position: UInt64, _ lanes: UploadLanes) async throws(TransportError) {
     // Where a file that was cut off is sent whole, no part of it is worth recording.
     guard lanes.main.session.capabilities.resumesFiles else { return }
     if let mark = try await lanes.main.session.mark(of: lanes.main.handle) {
       return try await record(row, state: .pending, durable: mark.bytes, digest: nil, isFile: true, token: mark.token)
     }
-    try await settle(lanes.joined)
-    lanes.isFlushing = true
-    try await lanes.main.session.flush(lanes.main.handle, durable: true)
-    lanes.isFlushing = false
-    lanes.main.settled()
-    try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
+    try await lanes.checkpointed()
+    let joined = lanes.joined
+    lanes.beginCheckpoint {
+      do throws(TransportError) {
+        for lane in joined {
+          try await acknowledged(lane)
+          lane.settledSince()
+        }
+        lanes.isFlushing = true
+        try await lanes.main.session.flush(lanes.main.handle, durable: true)
+        lanes.isFlushing = false
+        lanes.main.settledSince()
+        try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
+        return .success(())
+      } catch {
+        return .failure(error)
+      }
+    }
   }
 
   /// Waits until all that these sessions wrote is acknowledged.
   private func settle(_ lanes: [UploadLane]) async throws(TransportError) {
     for lane in lanes {
-      do throws(TransportError) { try await lane.session.flush(lane.handle, durable: false) } catch {
-        if error.sessionLost { lane.lose() }
-        throw error.ofAnotherSession
-      }
+      try await acknowledged(lane)
       lane.settled()
+    }
+  }
+
+  private func acknowledged(_ lane: UploadLane) async throws(TransportError) {
+    do throws(TransportError) { try await lane.session.flush(lane.handle, durable: false) } catch {
+      if error.sessionLost { lane.lose() }
+      throw error.ofAnotherSession
     }
   }
 
@@ -237,6 +256,9 @@ extension ComponentSender {
   /// On the way out of a failure: what has been acknowledged is made durable and recorded, so that it is not sent again.
   private func keep(_ row: ComponentRow, _ position: UInt64, _ lanes: UploadLanes) async {
     guard lanes.main.session.capabilities.resumesFiles else { return }
+    do throws(TransportError) { try await lanes.checkpointed() } catch {
+      // The file has failed already, for this or for another reason.
+    }
     // Where a flush was refused, the next would say yes, because a disk says only once that it could not take something: the last checkpoint stands.
     if lanes.isFlushing, !lanes.main.isLost { return }
     // In a task of its own: this one may be cancelled, and the progress is worth the last round trip.

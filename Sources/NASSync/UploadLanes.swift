@@ -8,6 +8,8 @@ final class UploadLane: Sendable {
   private struct State {
     var oldest: UInt64?
     var unwritten: UInt64?
+    /// Of the first byte that was taken since the checkpoint that is being made began.
+    var later: UInt64?
     var isLost = false
   }
   private let state = Mutex(State())
@@ -27,12 +29,17 @@ final class UploadLane: Sendable {
   func took(_ offset: UInt64) {
     state.withLock { state in
       state.oldest = state.oldest ?? offset
+      state.later = state.later ?? offset
       state.unwritten = offset
     }
   }
   func wrote() { state.withLock { $0.unwritten = nil } }
+  /// What is taken from now on is not waited for by the checkpoint that begins.
+  func begins() { state.withLock { $0.later = nil } }
   /// Everything that was handed over has arrived.
-  func settled() { state.withLock { $0.oldest = nil } }
+  func settled() { state.withLock { ($0.oldest, $0.later) = (nil, nil) } }
+  /// Everything has arrived that was handed over before `begins`.
+  func settledSince() { state.withLock { $0.oldest = $0.later } }
   func lose() { state.withLock { $0.isLost = true } }
 }
 
@@ -40,6 +47,7 @@ final class UploadLane: Sendable {
 final class UploadLanes: Sendable {
   let main: UploadLane
   private let others = Mutex<[UploadLane]>([])
+  private let checkpoint = Mutex<Task<Result<Void, TransportError>, Never>?>(nil)
   private let flushing = Atomic<Bool>(false)
 
   /// Whether the file is being made durable, or could not be.
@@ -49,6 +57,22 @@ final class UploadLanes: Sendable {
   }
 
   init(_ main: UploadLane) { self.main = main }
+
+  /// Makes a part of the file durable while the sessions write on. One at a time: `checkpointed` comes before the next.
+  func beginCheckpoint(_ work: @escaping @Sendable () async -> Result<Void, TransportError>) {
+    for lane in [main] + joined { lane.begins() }
+    checkpoint.withLock { $0 = Task { await work() } }
+  }
+
+  /// Waits for the checkpoint that is being made, if there is one, and throws what went wrong in it.
+  func checkpointed() async throws(TransportError) {
+    let task = checkpoint.withLock { task in
+      defer { task = nil }
+      return task
+    }
+    guard let task else { return }
+    try await task.value.get()
+  }
 
   var joined: [UploadLane] { others.withLock { $0 } }
   var count: Int { others.withLock { 1 + $0.count } }

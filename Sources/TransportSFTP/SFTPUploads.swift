@@ -5,26 +5,46 @@ import Transport
 final class SFTPUpload {
   let handle: SFTPHandle
   let path: RemotePath
-  /// WRITEs sent and not answered.
-  var outstanding = 0
+  /// WRITEs sent so far.
+  private(set) var sent = 0
+  /// How many of the first of them are answered, without a gap.
+  private var answered = 0
+  /// Answers to later ones: a server may answer in any order.
+  private var ahead: Set<Int> = []
   /// The first WRITE that was refused.
   var refusal: SFTPStatus?
-  private var waiters: [CheckedContinuation<Void, Never>] = []
+  private var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
 
   init(handle: SFTPHandle, path: RemotePath) {
     self.handle = handle
     self.path = path
   }
 
-  func wait(_ continuation: CheckedContinuation<Void, Never>) { waiters.append(continuation) }
+  /// The number of a WRITE that is sent now.
+  func next() -> Int {
+    sent += 1
+    return sent
+  }
 
-  func answered(_ result: Result<SFTPReply, TransportError>) {
-    outstanding -= 1
+  /// Whether the first `count` WRITEs are answered.
+  func isAnswered(_ count: Int) -> Bool { answered >= count }
+
+  /// Resumes once the first `count` are.
+  func wait(for count: Int, _ continuation: CheckedContinuation<Void, Never>) { waiters.append((count, continuation)) }
+
+  func answered(_ number: Int, _ result: Result<SFTPReply, TransportError>) {
     if case .success(.status(let status)) = result, !status.isOK, refusal == nil { refusal = status }
-    guard outstanding == 0 else { return }
-    let woken = waiters
-    waiters = []
-    for waiter in woken { waiter.resume() }
+    guard number == answered + 1 else {
+      ahead.insert(number)
+      return
+    }
+    answered = number
+    while ahead.remove(answered + 1) != nil { answered += 1 }
+    let reached = answered
+    let woken = waiters.filter { $0.count <= reached }
+    guard !woken.isEmpty else { return }
+    waiters.removeAll { $0.count <= reached }
+    for waiter in woken { waiter.continuation.resume() }
   }
 }
 
@@ -248,10 +268,10 @@ extension SFTPClient {
         writeWindow.give(piece.count)
         throw try await explain(refusal, "write", upload.path)
       }
-      upload.outstanding += 1
+      let number = upload.next()
       send(.write(upload.handle, offset: offset + UInt64(start), length: UInt32(piece.count)), payload: piece) { [writeWindow] result in
         writeWindow.give(piece.count)
-        upload.answered(result)
+        upload.answered(number, result)
       }
       start = piece.endIndex
     }
@@ -265,9 +285,10 @@ extension SFTPClient {
     guard synced.isOK else { throw try await explain(synced, "write to disk", upload.path) }
   }
 
-  /// Waits for every WRITE sent so far, and throws the first refusal.
+  /// Waits for every WRITE sent so far, not for those that follow meanwhile, and throws the first refusal.
   private func settle(_ upload: SFTPUpload) async throws(TransportError) {
-    while upload.outstanding > 0 { await withCheckedContinuation { upload.wait($0) } }
+    let count = upload.sent
+    if !upload.isAnswered(count) { await withCheckedContinuation { upload.wait(for: count, $0) } }
     try check()
     if let refusal = upload.refusal { throw try await explain(refusal, "write", upload.path) }
   }
