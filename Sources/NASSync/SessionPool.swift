@@ -11,6 +11,9 @@ actor SessionPool {
   private struct Member {
     let session: any TransportSession
     var users: Int
+    /// Of the users those that ask a few questions, and leave the line to others.
+    var visitors = 0
+    var isFree: Bool { users == visitors }
     /// How often log-ins had been refused when it began to open.
     let epoch: Int
     /// Monotonic time of the last release.
@@ -46,13 +49,15 @@ actor SessionPool {
   }
 
   /// A session to work with; pair each call with `release`.
-  /// - Parameter width: How many sessions the caller's work is worth; never more than the destination's `connections`.
-  func acquire(width: Int) async throws(TransportError) -> any TransportSession {
+  /// - Parameters:
+  ///   - width: How many sessions the caller's work is worth; never more than the destination's `connections`.
+  ///   - isVisit: Set for a few questions: whoever has bytes to send takes the session as a free one, and does not log in because of them.
+  func acquire(width: Int, isVisit: Bool = false) async throws(TransportError) -> any TransportSession {
     let wanted = min(max(1, width), limit)
     while true {
       await closeIdle()
-      let idle = members.contains { $0.users == 0 }
-      if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed() }
+      let idle = members.contains { $0.isFree }
+      if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed(isVisit) }
       if members.count + opening < wanted {
         opening += 1
         let epoch = epoch
@@ -60,14 +65,14 @@ actor SessionPool {
           let session = try await driver.connect()
           opening -= 1
           interruptible.withLock { $0.append(session) }
-          members.append(Member(session: session, users: 1, epoch: epoch, idleSince: 0))
+          members.append(Member(session: session, users: 1, visitors: isVisit ? 1 : 0, epoch: epoch, idleSince: 0))
           wakeWaiters()
           return session
         } catch {
           opening -= 1
           wakeWaiters()
           // One connection is enough to go on with: a server that admits no more is slow, not broken.
-          if !members.isEmpty { return leastUsed() }
+          if !members.isEmpty { return leastUsed(isVisit) }
           throw error
         }
       }
@@ -88,10 +93,12 @@ actor SessionPool {
     for session in stale { await session.close() }
   }
 
-  private func leastUsed() -> any TransportSession {
+  private func leastUsed(_ isVisit: Bool) -> any TransportSession {
     var best = members.startIndex
-    for index in members.indices where members[index].users < members[best].users { best = index }
+    for index in members.indices
+    where members[index].users - members[index].visitors < members[best].users - members[best].visitors { best = index }
     members[best].users += 1
+    members[best].visitors += isVisit ? 1 : 0
     return members[best].session
   }
 
@@ -102,9 +109,10 @@ actor SessionPool {
   }
 
   /// Gives a session back. A broken one is closed and not handed out again.
-  func release(_ session: any TransportSession, broken: Bool) async {
+  func release(_ session: any TransportSession, broken: Bool, isVisit: Bool = false) async {
     guard let index = members.firstIndex(where: { $0.session === session }) else { return await releaseRetired(session) }
     members[index].users -= 1
+    members[index].visitors -= isVisit ? 1 : 0
     members[index].idleSince = clock.monotonicNanoseconds
     guard broken else { return }
     members.remove(at: index)
@@ -171,7 +179,9 @@ actor SessionPool {
     }
     let driver = driver
     do throws(TransportError) {
-      let made = try await withSession(width: 1) { (session) throws(TransportError) in try await driver.makeHasher(lending: session) }
+      let made = try await withSession(width: 1, isVisit: true) { (session) throws(TransportError) in
+        try await driver.makeHasher(lending: session)
+      }
       if made == nil, driver.hasherIsUndecided { return .success(nil) }
       let kept = made.map { RenewedHasher($0, driver: driver, clock: clock) { [weak self] in await self?.dropHasher($0) } }
       knownHasher = .some(kept)
@@ -219,18 +229,18 @@ actor SessionPool {
   /// Runs a body with a session and gives it back, broken where the body's error says so. Where the session is let in no more the body runs once
   /// again with a new one: whatever it does must bear that, as it must bear being stopped anywhere.
   func withSession<Result: Sendable>(
-    width: Int, _ body: @Sendable (any TransportSession) async throws(TransportError) -> Result
+    width: Int, isVisit: Bool = false, _ body: @Sendable (any TransportSession) async throws(TransportError) -> Result
   ) async throws(TransportError) -> Result {
     var isRenewed = false
     while true {
-      let session = try await acquire(width: width)
+      let session = try await acquire(width: width, isVisit: isVisit)
       do throws(TransportError) {
         let result = try await body(session)
-        await release(session, broken: false)
+        await release(session, broken: false, isVisit: isVisit)
         return result
       } catch {
         guard error.failure.kind == .auth else {
-          await release(session, broken: error.sessionLost)
+          await release(session, broken: error.sessionLost, isVisit: isVisit)
           throw error
         }
         await refused(session)

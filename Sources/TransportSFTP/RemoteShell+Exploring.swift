@@ -13,13 +13,14 @@ extension RemoteShell {
     guard let relative = probe.relative, let digest = RemoteShell.digest(of: content) else {
       return .useless("the probe file cannot be used")
     }
+    // Over one channel from the first question on, where that is possible: each further one costs the far side the start of a shell.
+    conversing = .untried
     let survey: ShellSurvey
     switch try surveyed() {
     case .failure(let reason): return .useless(reason.sentence, isLasting: reason.isLasting)
     case .success(let found): survey = found
     }
     guard survey.programs.contains("xargs") else { return .useless("the NAS has no program xargs") }
-    if survey.programs.contains("head") { conversing = .untried }
     let programs = HashProgram.allCases.filter { survey.programs.contains($0.programName) }
     guard !programs.isEmpty else {
       return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")

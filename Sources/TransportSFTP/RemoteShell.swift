@@ -41,6 +41,8 @@ package actor RemoteShell: RemoteHasher {
   /// Whether the shell takes command after command over one channel.
   enum Conversing { case no, untried, yes }
   private var isClosed = false
+  /// What no shell is behind may wait for ever for what it takes for its input; a shell that needs longer is asked command by command.
+  private static let longestGreeting = Duration.seconds(10)
 
   /// The destination's root as SFTP names it, and as the shell does.
   var sftpRoot: [UInt8] = []
@@ -325,7 +327,7 @@ package actor RemoteShell: RemoteHasher {
         hasAnswered = true
         try output(bytes)
       }
-      guard let shell = try conversation(by: settings.progressTimeout) else {
+      guard let shell = try conversation(by: min(settings.progressTimeout, Self.longestGreeting)) else {
         return try command.run(on: try connected(), interrupter: interrupter, silence: silence, input: input(), output: taken)
       }
       let complaints: [UInt8]?

@@ -23,7 +23,7 @@ private final class Reading {
   var next: UInt64
   /// In order; the first is the next to deliver.
   var pieces: [Piece] = []
-  /// What the server says of the file's size: it decides how far to read ahead, never where the file ends.
+  /// What the server says of the file's size. It decides how far to read ahead; that the file ends there takes a short answer as well.
   var expectedEnd: UInt64 = 0
   var waiter: CheckedContinuation<Void, Never>?
   /// The caller has gone: what still arrives is dropped.
@@ -67,7 +67,7 @@ extension SFTPClient {
       guard let piece = reading.pieces.first else { return }
       while case .waiting = piece.state { await withCheckedContinuation { reading.waiter = $0 } }
       reading.pieces.removeFirst()
-      readOn(reading)
+      if case .whole = piece.state { readOn(reading) }
       if !piece.data.isEmpty {
         do throws(SyncFailure) { try await body(piece.data) } catch { throw .failure(error, sessionLost: false) }
       }
@@ -111,8 +111,14 @@ extension SFTPClient {
           break
         }
         if piece.data.isEmpty { piece.data = data } else { piece.data += data }
-        if piece.data.count < piece.length { return self.read(piece, reading) }
-        piece.state = .whole
+        if piece.data.count == piece.length {
+          piece.state = .whole
+        } else if piece.offset + UInt64(piece.data.count) == reading.expectedEnd {
+          // Less than was asked for, up to where the file was said to end: asking once more would cost a round trip for every small file.
+          piece.state = .ended
+        } else {
+          return self.read(piece, reading)
+        }
       case .success(.status(let status)): piece.state = status.code == SFTPStatus.endOfFile ? .ended : .refused(status)
       case .success: piece.state = .lost(self.violated("a reply of the wrong type"))
       case .failure(let error): piece.state = .lost(error)

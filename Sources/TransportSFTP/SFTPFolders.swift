@@ -52,11 +52,39 @@ extension SFTPClient {
     // The folder above is there nearly always: one round trip.
     var made = try await status(of: .mkdir(path.bytes))
     if made.isMissing {
+      try await makeMissing(above: path)
+      if knownFolders.contains(path) { return }
       try await makeFolder(parent)
       made = try await status(of: .mkdir(path.bytes))
     }
     if !made.isOK { try await acceptFolder(path, made) }
     knownFolders.insert(path)
+  }
+
+  /// Looks at all folders above at once, and makes what is missing of them and the folder itself in one go, the upper ones first. Whatever is not
+  /// simply made or there is left to `makeFolder`, one after the other.
+  private func makeMissing(above path: RemotePath) async throws(TransportError) {
+    var chain: [RemotePath] = []
+    var next = path.parent
+    while let folder = next, !knownFolders.contains(folder) {
+      chain.append(folder)
+      next = folder.parent
+    }
+    chain.reverse()
+    let looks = try await ask(all: chain.map { .stat($0.bytes) })
+    var there = 0
+    for (folder, look) in zip(chain, looks) {
+      guard case .attributes(let found) = look, found.kind == .folder else { break }
+      knownFolders.insert(folder)
+      there += 1
+    }
+    let missing = chain.dropFirst(there) + [path]
+    // A root is never made.
+    guard missing.allSatisfy({ $0.parent != nil }) else { return }
+    for (folder, reply) in zip(missing, try await ask(all: missing.map { .mkdir($0.bytes) })) {
+      guard case .status(let status) = reply, status.isOK else { return }
+      knownFolders.insert(folder)
+    }
   }
 
   /// A MKDIR was refused: fine where a folder is there, or a link to one that the NAS's owner put there.
