@@ -72,6 +72,10 @@ class _Life:
         trace = self.case.folder / "trace"
         before = failing(call, error, f"{number}{'+' if lasting else ''}", trace)
         result = self._run(before, *command)
+        if result.code == 127 and "while loading shared libraries" in result.text:
+            # The system's loader reads, too: the program has not begun.
+            trace.unlink(missing_ok=True)
+            return result
         # Where it made fewer such calls than the time that it was looked at, nothing has failed.
         if trace.exists() and b"(INJECTED)" in trace.read_bytes():
             self.case.trial(call)
