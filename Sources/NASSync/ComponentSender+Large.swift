@@ -185,23 +185,35 @@ extension ComponentSender {
       return try await record(row, state: .pending, durable: mark.bytes, digest: nil, isFile: true, token: mark.token)
     }
     try await lanes.checkpointed()
-    let joined = lanes.joined
+    let all = [lanes.main] + lanes.joined
     lanes.beginCheckpoint {
+      lanes.isFlushing = true
+      // Each session its own part, all at once: the answer comes behind what is on the way already, and that is long enough on a slow line.
+      let failed = await withTaskGroup(of: TransportError?.self) { group in
+        for lane in all { group.addTask { await durable(lane, isMain: lane === lanes.main) } }
+        return await group.reduce(into: TransportError?.none) { $0 = $0 ?? $1 }
+      }
+      // A session of the others that is lost refuses nothing: what the rest has is asked for again.
+      if failed == nil || (!lanes.main.isLost && all.contains { $0.isLost }) { lanes.isFlushing = false }
+      if let failed { return .failure(failed) }
       do throws(TransportError) {
-        for lane in joined {
-          try await acknowledged(lane)
-          lane.settledSince()
-        }
-        lanes.isFlushing = true
-        try await lanes.main.session.flush(lanes.main.handle, durable: true)
-        lanes.isFlushing = false
-        lanes.main.settledSince()
         try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
         return .success(())
       } catch {
         return .failure(error)
       }
     }
+  }
+
+  /// - Returns: Why not.
+  private func durable(_ lane: UploadLane, isMain: Bool) async -> TransportError? {
+    do throws(TransportError) { try await lane.session.flush(lane.handle, durable: true) } catch {
+      if isMain { return error }
+      if error.sessionLost { lane.lose() }
+      return error.ofAnotherSession
+    }
+    lane.settledSince()
+    return nil
   }
 
   /// Waits until all that these sessions wrote is acknowledged.
@@ -225,7 +237,7 @@ extension ComponentSender {
   private func invite(_ guests: LaneGuests, _ lanes: UploadLanes, _ row: ComponentRow, _ spare: SpareSessions) {
     guests.invite {
       do throws(TransportError) {
-        let session = try await pool.acquire(width: width)
+        let session = try await pool.acquire(width: width, isAlone: true)
         // A server that admits no more has the pool hand out one that is in use.
         guard !lanes.contains(session), guests.claim(session) else {
           await pool.release(session, broken: false)

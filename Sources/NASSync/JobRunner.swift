@@ -97,6 +97,7 @@ struct JobRunner: Sendable {
 
     if let unanswered { throw unanswered }
     try await reach(job)
+    await route.pool.warm(width: width(for: registered))
     let layout = try await layout(of: job)
     let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)

@@ -41,6 +41,12 @@ actor SessionPool {
   private let interruptible = Mutex<[any TransportSession]>([])
   private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
   private let interruptibleMaking = Mutex<Task<Result<RenewedHasher?, TransportError>, Never>?>(nil)
+  /// Log-ins that nobody waits for.
+  private let warming = Mutex<[Task<Void, Never>]>([])
+  /// How long the last log-in took, nanoseconds.
+  private var loginTime: UInt64 = 0
+  /// A log-in that takes longer is worth beginning before anybody wants it: a dozen round trips of more than 10 ms.
+  private static let longLogin: UInt64 = 150_000_000
 
   init(driver: any TransportDriver, limit: Int, clock: any SyncClock) {
     self.driver = driver
@@ -52,25 +58,17 @@ actor SessionPool {
   /// - Parameters:
   ///   - width: How many sessions the caller's work is worth; never more than the destination's `connections`.
   ///   - isVisit: Set for a few questions: whoever has bytes to send takes the session as a free one, and does not log in because of them.
-  func acquire(width: Int, isVisit: Bool = false) async throws(TransportError) -> any TransportSession {
+  ///   - isAlone: Set where a session that somebody else uses is of no use: one that is being opened is waited for.
+  func acquire(width: Int, isVisit: Bool = false, isAlone: Bool = false) async throws(TransportError) -> any TransportSession {
     let wanted = min(max(1, width), limit)
     while true {
       await closeIdle()
       let idle = members.contains { $0.isFree }
-      if !members.isEmpty, idle || members.count + opening >= wanted { return leastUsed(isVisit) }
+      let isFull = members.count + opening >= wanted && !(isAlone && opening > 0)
+      if !members.isEmpty, idle || isFull { return leastUsed(isVisit) }
       if members.count + opening < wanted {
         opening += 1
-        let epoch = epoch
-        do throws(TransportError) {
-          let session = try await driver.connect()
-          opening -= 1
-          interruptible.withLock { $0.append(session) }
-          members.append(Member(session: session, users: 1, visitors: isVisit ? 1 : 0, epoch: epoch, idleSince: 0))
-          wakeWaiters()
-          return session
-        } catch {
-          opening -= 1
-          wakeWaiters()
+        do throws(TransportError) { return try await open(users: 1, visitors: isVisit ? 1 : 0) } catch {
           // One connection is enough to go on with: a server that admits no more is slow, not broken.
           if !members.isEmpty { return leastUsed(isVisit) }
           throw error
@@ -78,6 +76,41 @@ actor SessionPool {
       }
       await withCheckedContinuation { waiters.append($0) }
     }
+  }
+
+  /// - Precondition: It has been counted in `opening`.
+  private func open(users: Int, visitors: Int) async throws(TransportError) -> any TransportSession {
+    let epoch = epoch
+    let began = clock.monotonicNanoseconds
+    do throws(TransportError) {
+      let session = try await driver.connect()
+      opening -= 1
+      let now = clock.monotonicNanoseconds
+      loginTime = now - min(began, now)
+      interruptible.withLock { $0.append(session) }
+      members.append(Member(session: session, users: users, visitors: visitors, epoch: epoch, idleSince: now))
+      wakeWaiters()
+      return session
+    } catch {
+      opening -= 1
+      wakeWaiters()
+      throw error
+    }
+  }
+
+  /// Over a long way, logs in as often as some work is worth before it begins, and waits for nothing.
+  func warm(width: Int) {
+    guard loginTime > Self.longLogin else { return }
+    let missing = min(width, limit) - members.count - opening
+    guard missing > 0 else { return }
+    opening += missing
+    let tasks = (0..<missing).map { _ in
+      Task {
+        // Whoever wants a session finds out why there is none.
+        do throws(TransportError) { _ = try await open(users: 0, visitors: 0) } catch {}
+      }
+    }
+    warming.withLock { $0 += tasks }
   }
 
   /// Closes sessions that nobody has used for a while, and the hasher's connection.
@@ -210,10 +243,17 @@ actor SessionPool {
     for session in interruptible.withLock({ $0 }) { session.interrupt() }
     interruptibleHasher.withLock { $0 }?.interrupt()
     interruptibleMaking.withLock { $0 }?.cancel()
+    for task in warming.withLock({ $0 }) { task.cancel() }
   }
 
   /// Closes every session in order.
   func close() async {
+    let warming = warming.withLock { tasks in
+      defer { tasks = [] }
+      return tasks
+    }
+    for task in warming { task.cancel() }
+    for task in warming { await task.value }
     let closing = members + retired
     members = []
     retired = []

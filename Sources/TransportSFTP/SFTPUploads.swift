@@ -5,14 +5,14 @@ import Transport
 final class SFTPUpload {
   let handle: SFTPHandle
   let path: RemotePath
-  /// WRITEs sent so far.
+  /// WRITEs and FSYNCs sent so far.
   private(set) var sent = 0
   /// How many of the first of them are answered, without a gap.
   private var answered = 0
   /// Answers to later ones: a server may answer in any order.
   private var ahead: Set<Int> = []
-  /// The first WRITE that was refused.
-  var refusal: SFTPStatus?
+  /// The first that was refused, and what was asked for.
+  private(set) var refusal: (status: SFTPStatus, action: String)?
   private var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
 
   init(handle: SFTPHandle, path: RemotePath) {
@@ -20,20 +20,20 @@ final class SFTPUpload {
     self.path = path
   }
 
-  /// The number of a WRITE that is sent now.
+  /// The number of one that is sent now.
   func next() -> Int {
     sent += 1
     return sent
   }
 
-  /// Whether the first `count` WRITEs are answered.
+  /// Whether the first `count` are answered.
   func isAnswered(_ count: Int) -> Bool { answered >= count }
 
   /// Resumes once the first `count` are.
   func wait(for count: Int, _ continuation: CheckedContinuation<Void, Never>) { waiters.append((count, continuation)) }
 
-  func answered(_ number: Int, _ result: Result<SFTPReply, TransportError>) {
-    if case .success(.status(let status)) = result, !status.isOK, refusal == nil { refusal = status }
+  func answered(_ number: Int, _ result: Result<SFTPReply, TransportError>, _ action: String) {
+    if case .success(.status(let status)) = result, !status.isOK, refusal == nil { refusal = (status, action) }
     guard number == answered + 1 else {
       ahead.insert(number)
       return
@@ -266,12 +266,12 @@ extension SFTPClient {
       try await take(piece.count, in: writeWindow)
       if let refusal = upload.refusal {
         writeWindow.give(piece.count)
-        throw try await explain(refusal, "write", upload.path)
+        throw try await explain(refusal.status, refusal.action, upload.path)
       }
       let number = upload.next()
       send(.write(upload.handle, offset: offset + UInt64(start), length: UInt32(piece.count)), payload: piece) { [writeWindow] result in
         writeWindow.give(piece.count)
-        upload.answered(number, result)
+        self.take(result, of: number, "write", for: upload)
       }
       start = piece.endIndex
     }
@@ -279,10 +279,20 @@ extension SFTPClient {
 
   func flush(_ handle: UploadHandle, durable: Bool) async throws(TransportError) {
     let upload = try upload(handle)
+    if durable, abilities.extensions.contains(.fsync) {
+      // Asked for at once: a server keeps the order of requests on one file, and after the answers to the others it would wait behind a second window.
+      let number = upload.next()
+      send(.fsync(upload.handle)) { self.take($0, of: number, "write to disk", for: upload) }
+    }
     try await settle(upload)
-    guard durable, abilities.extensions.contains(.fsync) else { return }
-    let synced = try await status(of: .fsync(upload.handle))
-    guard synced.isOK else { throw try await explain(synced, "write to disk", upload.path) }
+  }
+
+  private func take(_ result: Result<SFTPReply, TransportError>, of number: Int, _ action: String, for upload: SFTPUpload) {
+    var result = result
+    if case .success(let reply) = result {
+      if case .status = reply {} else { result = .failure(violated("a reply of the wrong type")) }
+    }
+    upload.answered(number, result, action)
   }
 
   /// Waits for every WRITE sent so far, not for those that follow meanwhile, and throws the first refusal.
@@ -290,7 +300,7 @@ extension SFTPClient {
     let count = upload.sent
     if !upload.isAnswered(count) { await withCheckedContinuation { upload.wait(for: count, $0) } }
     try check()
-    if let refusal = upload.refusal { throw try await explain(refusal, "write", upload.path) }
+    if let refusal = upload.refusal { throw try await explain(refusal.status, refusal.action, upload.path) }
   }
 
   func finishUpload(_ handle: UploadHandle, modified: Int64?, mode: UInt32?, durable: Bool) async throws(TransportError) {

@@ -19,7 +19,9 @@ import TransportHTTP
   }
 
   /// A pool of sessions with a store that knows one key at a time.
-  private func with(_ body: (SessionPool, Shared) async throws -> Void) async throws {
+  private func with(
+    limit: Int = 2, _ wrap: (any TransportDriver) -> any TransportDriver = { $0 }, _ body: (SessionPool, Shared) async throws -> Void
+  ) async throws {
     let keys = Shared(Keys())
     let hash = String(repeating: "ab", count: 32)
     try await RawHTTPServer.answering({ request in
@@ -52,7 +54,7 @@ import TransportHTTP
         }
         return S3Credentials(accessKeyID: key, secretAccessKey: "s", sessionToken: nil)
       }
-      let pool = SessionPool(driver: S3Driver(settings: settings), limit: 2, clock: SystemClock())
+      let pool = SessionPool(driver: wrap(S3Driver(settings: settings)), limit: limit, clock: SystemClock())
       do { try await body(pool, keys) } catch {
         await pool.close()
         throw error
@@ -123,6 +125,73 @@ import TransportHTTP
         Issue.record("a wrong key was let in")
       } catch let error as TransportError { #expect(error.failure.kind == .auth) }
       #expect(keys.value.withLock { $0.resolved } <= resolved + 3)
+    }
+  }
+
+  /// A destination a long way off, as far as log-ins go.
+  private struct DistantDriver: TransportDriver {
+    let base: any TransportDriver
+    let logins: Logins
+    var address: String { base.address }
+    func connect() async throws(TransportError) -> any TransportSession {
+      logins.count.withLock { $0 += 1 }
+      do { try await Task.sleep(for: logins.time) } catch {
+        throw .failure(SyncFailure(.interrupted, "told to stop", hint: "None."), sessionLost: true)
+      }
+      return try await base.connect()
+    }
+    func makeHasher() async throws(TransportError) -> (any RemoteHasher)? { try await base.makeHasher() }
+    func probe() async throws(TransportError) -> DestinationProbe { try await base.probe() }
+  }
+
+  private final class Logins: Sendable {
+    let time: Duration
+    let count = Mutex(0)
+    init(_ time: Duration) { self.time = time }
+  }
+
+  /// Who only asks does not keep a session from those who send.
+  @Test func aVisitorLeavesTheSessionToOthers() async throws {
+    let logins = Logins(.zero)
+    try await with({ DistantDriver(base: $0, logins: logins) }) { pool, _ in
+      let visited = try await pool.acquire(width: 1, isVisit: true)
+      let used = try await pool.acquire(width: 2)
+      #expect(visited === used && logins.count.withLock { $0 } == 1)
+      // Now it is in use, and work that is worth two opens another.
+      let other = try await pool.acquire(width: 2)
+      #expect(other !== used && logins.count.withLock { $0 } == 2)
+      await pool.release(visited, broken: false, isVisit: true)
+      await pool.release(used, broken: false)
+      #expect(try await pool.acquire(width: 2) === used)
+      await pool.release(used, broken: false)
+      await pool.release(other, broken: false)
+    }
+  }
+
+  /// Over a long way further sessions log in before anybody wants them; whoever needs one alone waits for it.
+  @Test func sessionsAreWarmedOverALongWay() async throws {
+    let logins = Logins(.milliseconds(300))
+    try await with(limit: 3, { DistantDriver(base: $0, logins: logins) }) { pool, _ in
+      await pool.warm(width: 3)
+      // Nothing is known of the way yet.
+      #expect(logins.count.withLock { $0 } == 0)
+      let first = try await pool.acquire(width: 3)
+      await pool.warm(width: 3)
+      await pool.warm(width: 3)
+      let second = try await pool.acquire(width: 3, isAlone: true)
+      let third = try await pool.acquire(width: 3, isAlone: true)
+      #expect(first !== second && second !== third && first !== third)
+      #expect(logins.count.withLock { $0 } == 3)
+      for session in [first, second, third] { await pool.release(session, broken: false) }
+    }
+    // One that is being opened when all are closed is closed as well, and the pool goes on to be of use.
+    let quick = Logins(.milliseconds(300))
+    try await with({ DistantDriver(base: $0, logins: quick) }) { pool, _ in
+      let first = try await pool.acquire(width: 1)
+      await pool.warm(width: 2)
+      await pool.release(first, broken: false)
+      await pool.close()
+      #expect(try await size(pool) == 5)
     }
   }
 }
