@@ -8,6 +8,8 @@ final class CurlEasy {
   /// Where libcurl puts the text of a failure. Its address must not move while the handle lives.
   private let message: UnsafeMutablePointer<CChar>
   private static let messageSize = Int(CURL_ERROR_SIZE)
+  /// Connections that its requests had to make.
+  private var connects = 0
 
   init() throws(TransportError) {
     CurlEasy.initialise
@@ -48,6 +50,15 @@ final class CurlEasy {
 
   /// The text of the last failure; empty where there is none.
   var failureText: String { String(cString: message) }
+
+  /// Whether another request may use it. libcurl counts the kept connections that turned out to be closed over a handle's whole life, and gives a request
+  /// up at the sixth (`Connection died, tried 5 times`), however many were answered in between.
+  func mayServeAgain() -> Bool {
+    var made = 0
+    guard nassync_curl_get_long(raw, CURLINFO_NUM_CONNECTS, &made) == CURLE_OK else { return false }
+    connects += made
+    return connects < 4
+  }
 
   func clearFailureText() { message.pointee = 0 }
 }

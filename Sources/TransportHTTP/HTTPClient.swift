@@ -377,7 +377,7 @@ package actor HTTPClient {
     nassync_curl_set_list(easy.raw, nil)
     exchange.headerLines = nil
     exchange.easy = nil
-    if keepsHandle, loss == nil, idle.count <= settings.connections { idle.append(easy) }
+    if keepsHandle, loss == nil, idle.count <= settings.connections, easy.mayServeAgain() { idle.append(easy) }
   }
 
   // MARK: The pump

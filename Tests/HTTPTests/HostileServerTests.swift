@@ -259,6 +259,22 @@ import TransportHTTP
     #expect(error?.failure.kind == .misconfigured)
   }
 
+  /// However many kept connections are closed in the moment of the next request: each is made anew.
+  @Test func connectionsThatDieUnderTheNextRequestAreMadeAnew() async throws {
+    let served = Mutex(0)
+    try await RawHTTPServer.with({ connection in
+      _ = connection.readHead()
+      served.withLock { $0 += 1 }
+      connection.send("HTTP/1.1 204 No Content\r\n\r\n")
+      _ = connection.readHead()
+    }) { server in
+      let client = try await Self.client(server)
+      for _ in 0..<20 { #expect(try await client.perform(HTTPRequest("GET", "/")).status == 204) }
+      await client.close()
+    }
+    #expect(served.withLock { $0 } == 20)
+  }
+
   /// A kept connection that the server closed is made anew without anybody noticing.
   @Test func closedConnectionsAreMadeAnew() async throws {
     try await RawHTTPServer.with({ connection in
