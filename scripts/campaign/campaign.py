@@ -54,7 +54,7 @@ FULL = {
 }  # fmt: skip
 SHORT = {"kill": 150, "stops": 20}
 _STORE_SHARE = {"kill": 0.25, "stops": 0.25}
-# Trials of a part on a driver in the bounded form, however many the drivers before it made.
+# Trials of `kill` on a driver in the bounded form, however many the drivers before it made.
 _LEAST = 4
 _ROOM = 1 << 30
 
@@ -257,13 +257,16 @@ def main():
         # A case makes more than one trial. What a driver made beyond its share, the next ones of the bounded form need not make.
         surplus = collections.Counter()
         for part, driver, trials, only in plan(options):
+            due = trials - surplus[part] if options.short else trials
+            if part != "kill" and due <= 0:
+                surplus[part] -= trials
+                continue
             if side is None or side.driver != driver:
                 if side:
                     side.stop()
                 side = Side(driver, base / f"server-{driver}")
                 side.start()
-            due = max(_LEAST, trials - surplus[part]) if options.short else trials
-            campaign.run(part, side, due, only)
+            campaign.run(part, side, max(_LEAST, due), only)
             surplus[part] += campaign.tallies[part, driver].trials - trials
     except CannotStart as problem:
         print(f"campaign: {problem}", file=sys.stderr)
