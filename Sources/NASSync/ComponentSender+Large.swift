@@ -189,13 +189,13 @@ extension ComponentSender {
     lanes.beginCheckpoint {
       lanes.isFlushing = true
       // Each session its own part, all at once: the answer comes behind what is on the way already, and that is long enough on a slow line.
-      let failed = await withTaskGroup(of: TransportError?.self) { group in
+      let failures = await withTaskGroup(of: FlushFailure?.self) { group in
         for lane in all { group.addTask { await durable(lane, isMain: lane === lanes.main) } }
-        return await group.reduce(into: TransportError?.none) { $0 = $0 ?? $1 }
+        return await group.reduce(into: [FlushFailure]()) { found, one in if let one { found.append(one) } }
       }
-      // A session of the others that is lost refuses nothing: what the rest has is asked for again.
-      if failed == nil || (!lanes.main.isLost && all.contains { $0.isLost }) { lanes.isFlushing = false }
-      if let failed { return .failure(failed) }
+      // A session of the others that is lost refuses nothing: what the rest has is asked for again. One refusal is enough to ask no more.
+      if !failures.contains(where: \.stands) { lanes.isFlushing = false }
+      if let failed = failures.first(where: \.stands) ?? failures.first { return .failure(failed.error) }
       do throws(TransportError) {
         try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
         return .success(())
@@ -205,12 +205,18 @@ extension ComponentSender {
     }
   }
 
+  private struct FlushFailure: Sendable {
+    let error: TransportError
+    /// It may have been a disk that said no, which says so only once.
+    let stands: Bool
+  }
+
   /// - Returns: Why not.
-  private func durable(_ lane: UploadLane, isMain: Bool) async -> TransportError? {
+  private func durable(_ lane: UploadLane, isMain: Bool) async -> FlushFailure? {
     do throws(TransportError) { try await lane.session.flush(lane.handle, durable: true) } catch {
-      if isMain { return error }
+      if isMain { return FlushFailure(error: error, stands: true) }
       if error.sessionLost { lane.lose() }
-      return error.ofAnotherSession
+      return FlushFailure(error: error.ofAnotherSession, stands: !error.sessionLost)
     }
     lane.settledSince()
     return nil
