@@ -65,7 +65,7 @@ public enum TransportSettings: Hashable, Sendable {
 public struct SFTPDestination: Hashable, Sendable {
   /// Who speaks SSH.
   public enum SSHProgram: String, Hashable, Sendable, CaseIterable {
-    /// libssh2, in this process.
+    /// libssh in this process; libssh2 where an agent logs in.
     case builtin
     /// The system's `ssh` program and its configuration.
     case openssh

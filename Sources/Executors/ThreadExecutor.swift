@@ -4,7 +4,7 @@ import Synchronization
 
 /// A serial executor that owns one operating-system thread and runs its jobs there, first in, first out.
 ///
-/// Blocking C calls (libssh2, SQLite, file reads) never run on the cooperative pool: an actor that makes them returns a
+/// Blocking C calls (libssh, SQLite, file reads) never run on the cooperative pool: an actor that makes them returns a
 /// `ThreadExecutor` as its `unownedExecutor` and calls `shutdown()` from its `deinit`. The thread keeps the executor alive until
 /// `shutdown()` has been called and every job enqueued before it has run.
 ///

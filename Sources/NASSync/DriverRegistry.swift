@@ -106,7 +106,7 @@ struct DriverRegistry: Sendable {
   private static func sftpDriver(_ destination: SFTPDestination) -> any TransportDriver {
     let connector =
       switch destination.ssh {
-      case .builtin: LibSSH2Connection.connector()
+      case .builtin: BuiltinConnection.connector()
       case .openssh: OpenSSHConnection.connector(configurationFile: destination.sshConfig)
       }
     return SFTPDriver(

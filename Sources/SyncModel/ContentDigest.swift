@@ -12,6 +12,15 @@ public struct ContentDigest: Hashable, Sendable, Codable, CustomStringConvertibl
   /// Nil unless the text is exactly 64 hexadecimal digits of either case.
   public init?(hex: some Collection<UInt8>) {
     guard hex.count == 64 else { return nil }
+    // The same over plain memory takes a tenth of the time.
+    guard let found = hex.withContiguousStorageIfAvailable(Self.bytes) ?? Self.bytes(Array(hex)) else { return nil }
+    bytes = found
+  }
+
+  private static func bytes(_ hex: [UInt8]) -> [UInt8]? { hex.withUnsafeBufferPointer(bytes) }
+
+  /// - Parameter hex: An even number of digits.
+  private static func bytes(_ hex: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(32)
     var high: UInt8?
@@ -30,8 +39,11 @@ public struct ContentDigest: Hashable, Sendable, Codable, CustomStringConvertibl
         high = value
       }
     }
-    self.bytes = bytes
+    return bytes
   }
+
+  /// All bytes at once.
+  public func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
 
   /// Nil unless the text is exactly 64 hexadecimal digits.
   public init?(hex: String) { self.init(hex: Array(hex.utf8)) }

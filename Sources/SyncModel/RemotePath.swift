@@ -18,6 +18,12 @@ public struct RemotePath: Hashable, Sendable, CustomStringConvertible {
     self.relative = relative
   }
 
+  /// All bytes at once, as `RelativePath`.
+  public func hash(into hasher: inout Hasher) {
+    root.withUnsafeBytes { hasher.combine(bytes: $0) }
+    hasher.combine(relative)
+  }
+
   /// A place below this one.
   public func appending(_ path: RelativePath) -> RemotePath {
     RemotePath(root: root, relative: relative.map { $0.appending(path) } ?? path)

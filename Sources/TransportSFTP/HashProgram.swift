@@ -172,7 +172,7 @@ struct HashAnswer {
     while next < count {
       let expected = name(next)
       next += 1
-      if printed.elementsEqual(expected) {
+      if printed == expected[...] {
         digests[next - 1] = digest
         return
       }

@@ -25,26 +25,8 @@ struct LibSSH2Login {
         .misconfigured, "an ssh-agent is wanted but SSH_AUTH_SOCK is not set",
         hint: "Start ssh-agent where nassync runs, or set `key_file`.")
     }
-    guard let key else { return }
-    if key.isEncrypted, !settings.useAgent {
-      throw .lostConnection(
-        .misconfigured, "the key file \(displayText(key.path)) is locked with a passphrase",
-        hint: "Add it to an ssh-agent (ssh-add \(displayText(key.path))) and let nassync use the agent, or use a key without a passphrase.")
-    }
-    switch key.kind {
-    case .dsa:
-      throw .lostConnection(
-        .misconfigured, "the key file \(displayText(key.path)) holds a DSA key, which no server accepts any more", hint: LibSSH2Login.newKey
-      )
-    case .other(let type):
-      throw .lostConnection(
-        .misconfigured, "the key file \(displayText(key.path)) holds a key of type \(displayText(type)), which is not supported",
-        hint: LibSSH2Login.newKey + " Or set `ssh: openssh` in the equipment profile.")
-    case .ed25519, .ecdsa, .rsa, .unknown: break
-    }
+    try key?.requireUsable(useAgent: settings.useAgent)
   }
-
-  private static let newKey = "Offer an ed25519 key: ssh-keygen -t ed25519, and add its .pub to authorized_keys on the NAS."
 
   /// rsa-sha2 came with libssh2 1.11; current servers refuse the SHA-1 signatures that older ones make.
   private static var canUseRSA: Bool { LibSSH2Session.isAtLeast(0x010b00) }
@@ -88,12 +70,12 @@ struct LibSSH2Login {
       return .lostConnection(
         .auth,
         "\(name) refused \(user)'s RSA key \(displayText(key.path)): libssh2 \(LibSSH2Session.version) signs with SHA-1, which servers no longer take",
-        hint: LibSSH2Login.newKey + " Or set `ssh: openssh` in the equipment profile.")
+        hint: PrivateKeyFile.newKey + " Or set `ssh: openssh` in the equipment profile.")
     }
     guard !refused.isEmpty else {
       return .lostConnection(
         .auth, "the ssh-agent holds no key that can be used for \(user) at \(name): RSA keys and hardware keys cannot",
-        hint: LibSSH2Login.newKey + " Or set `ssh: openssh` in the equipment profile.")
+        hint: PrivateKeyFile.newKey + " Or set `ssh: openssh` in the equipment profile.")
     }
     return .lostConnection(
       .auth, "\(name) refused the user \(user) with \(refused.joined(separator: ", "))",

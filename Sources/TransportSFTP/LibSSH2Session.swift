@@ -134,12 +134,7 @@ final class LibSSH2Session {
   }
 
   /// Milliseconds since the kernel last received data for this connection.
-  var silence: UInt32? {
-    var info = tcp_info()
-    var length = socklen_t(MemoryLayout<tcp_info>.size)
-    guard getsockopt(socket.number, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 else { return nil }
-    return info.tcpi_last_data_recv
-  }
+  var silence: UInt32? { millisecondsSinceData(on: socket) }
 
   /// Algorithms the library can use for a method, in its own order.
   func supported(_ method: Int32) -> [String] {

@@ -181,7 +181,7 @@ enum OpenSSHCiphers {
     return (first + ciphers.filter { !first.contains($0) }).joined(separator: ",")
   }
 
-  private static let hasAES: Bool = {
+  static let hasAES: Bool = {
     guard let stream = fopen("/proc/cpuinfo", "re") else { return false }
     defer { fclose(stream) }
     var bytes = [UInt8](repeating: 0, count: 16 * 1024)

@@ -62,6 +62,27 @@ final class PrivateKeyFile {
     content.withUnsafeBytes { body(UnsafeBufferPointer(rebasing: $0.bindMemory(to: CChar.self).dropLast())) }
   }
 
+  static let newKey = "Offer an ed25519 key: ssh-keygen -t ed25519, and add its .pub to authorized_keys on the NAS."
+
+  /// - Parameter useAgent: Whether an agent may hold the key in the clear.
+  /// - Throws: `misconfigured` where nobody can log in with it.
+  func requireUsable(useAgent: Bool) throws(TransportError) {
+    let shown = displayText(path)
+    if isEncrypted, !useAgent {
+      throw .misconfiguredKey(
+        "the key file \(shown) is locked with a passphrase",
+        hint: "Add it to an ssh-agent (ssh-add \(shown)) and let nassync use the agent, or use a key without a passphrase.")
+    }
+    switch kind {
+    case .dsa: throw .misconfiguredKey("the key file \(shown) holds a DSA key, which no server accepts any more", hint: Self.newKey)
+    case .other(let type):
+      throw .misconfiguredKey(
+        "the key file \(shown) holds a key of type \(displayText(type)), which is not supported",
+        hint: Self.newKey + " Or set `ssh: openssh` in the equipment profile.")
+    case .ed25519, .ecdsa, .rsa, .unknown: break
+    }
+  }
+
   private static func adviceOnFormat(_ content: [UInt8], _ path: String) -> String {
     if content.starts(with: "PuTTY-User-Key-File".utf8) { return "Convert it: puttygen \(path) -O private-openssh -o id_nas" }
     if content.starts(with: "ssh-".utf8) || content.starts(with: "ecdsa-".utf8) {

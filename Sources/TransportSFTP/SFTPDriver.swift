@@ -15,7 +15,7 @@ package final class SFTPDriver: TransportDriver {
   private static let mostSilences = 3
 
   /// - Parameter connector: Makes connections, on a thread of each session's own.
-  package init(settings: SFTPSettings, connector: @escaping SSHConnector = LibSSH2Connection.connector()) {
+  package init(settings: SFTPSettings, connector: @escaping SSHConnector = BuiltinConnection.connector()) {
     self.settings = settings
     self.connector = connector
     gate = HandshakeGate(settings.handshakesAtOnce)

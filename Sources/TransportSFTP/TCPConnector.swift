@@ -59,7 +59,7 @@ enum TCPConnector {
       // An option that this kernel lacks costs speed or a later notice, never correctness.
       setsockopt(socket, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
-    let tcp = Int32(IPPROTO_TCP)
+    let tcp = Int32(SOL_TCP)
     set(tcp, TCP_NODELAY, 1)
     set(SOL_SOCKET, SO_KEEPALIVE, 1)
     set(tcp, TCP_KEEPIDLE, 30)

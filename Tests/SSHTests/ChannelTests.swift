@@ -9,12 +9,12 @@ import Transport
 @Suite struct ChannelTests {
   /// Runs a script over a new connection with given input, returns its output.
   private func exec(
-    _ script: StaticString, _ server: LoopbackSSHD, input: [UInt8] = [], pieces: Int = 70_001
+    _ script: StaticString, _ server: LoopbackSSHD, _ library: Library, input: [UInt8] = [], pieces: Int = 70_001
   ) async throws -> (output: [UInt8], complaints: [UInt8]) {
     let settings = server.settings
     return try await onThread { () throws(TransportError) in
       let interrupter = Interrupter()
-      let connection = try LibSSH2Connection(settings: settings, interrupter: interrupter)
+      let connection = try library.connect(settings, interrupter)
       defer { connection.close() }
       var rest = input[...]
       var output: [UInt8] = []
@@ -33,8 +33,11 @@ import Transport
     }
   }
 
-  @Test func echoesManyMegabytesBothWaysAtOnce() async throws {
-    try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
+  /// At one go, and with new keys after each mebibyte, as some servers want them.
+  @Test(arguments: Library.allCases, [[], ["RekeyLimit 1M"]]) func echoesManyMegabytesBothWaysAtOnce(
+    library: Library, configuration: [String]
+  ) async throws {
+    try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: configuration) { server in
       var state: UInt64 = 88_172_645_463_325_252
       let input = (0..<(6 << 20)).map { _ -> UInt8 in
         state ^= state << 13
@@ -42,33 +45,33 @@ import Transport
         state ^= state << 17
         return UInt8(truncatingIfNeeded: state)
       }
-      let (output, _) = try await exec("cat", server, input: input)
+      let (output, _) = try await exec("cat", server, library, input: input)
       #expect(output.starts(with: RemoteCommand.begin))
       #expect(output.suffix(14) == Array("NASSYNC-END 0\n".utf8)[...])
       #expect(output.dropFirst(RemoteCommand.begin.count).dropLast(14) == input[...])
     }
   }
 
-  @Test func floodOfComplaintsBlocksNothing() async throws {
+  @Test(arguments: Library.allCases) func floodOfComplaintsBlocksNothing(library: Library) async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
-      let (output, complaints) = try await exec("head -c 8000000 /dev/zero >&2; echo last words >&2; echo out", server)
+      let (output, complaints) = try await exec("head -c 8000000 /dev/zero >&2; echo last words >&2; echo out", server, library)
       #expect(output == RemoteCommand.begin + Array("out\nNASSYNC-END 0\n".utf8))
       #expect(complaints.count <= 4096)
     }
   }
 
-  @Test func inputThatNobodyReads() async throws {
+  @Test(arguments: Library.allCases) func inputThatNobodyReads(library: Library) async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
-      let (output, _) = try await exec("exec 0<&-; echo out", server, input: Array(repeating: 65, count: 12 << 20))
+      let (output, _) = try await exec("exec 0<&-; echo out", server, library, input: Array(repeating: 65, count: 12 << 20))
       #expect(output == RemoteCommand.begin + Array("out\nNASSYNC-END 0\n".utf8))
     }
   }
 
-  @Test func exitStatusAndChannelsOneAfterAnother() async throws {
+  @Test(arguments: Library.allCases) func exitStatusAndChannelsOneAfterAnother(library: Library) async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
       let settings = server.settings
       let statuses = try await onThread { () throws(TransportError) in
-        let connection = try LibSSH2Connection(settings: settings, interrupter: Interrupter())
+        let connection = try library.connect(settings, Interrupter())
         var statuses: [Int32?] = []
         for command in ["exit 0", "exit 7", "kill -9 $$", "exit 3"] {
           let channel = try connection.openChannel(.exec(command))
@@ -90,11 +93,11 @@ import Transport
     }
   }
 
-  @Test func subsystemThatEndsAtOnce() async throws {
+  @Test(arguments: Library.allCases) func subsystemThatEndsAtOnce(library: Library) async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: ["Subsystem sftp /bin/false"]) { server in
       let settings = server.settings
       let ended = try await onThread { () throws(TransportError) in
-        let connection = try LibSSH2Connection(settings: settings, interrupter: Interrupter())
+        let connection = try library.connect(settings, Interrupter())
         let channel = try connection.openChannel(.sftp)
         var buffer = [UInt8](repeating: 0, count: 100)
         let deadline = Deadline(after: .seconds(10))

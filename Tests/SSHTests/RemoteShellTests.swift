@@ -18,7 +18,7 @@ import Transport
     let name = try RelativePath(".nassync-probe-\(UInt64.random(in: 0 ... .max))")
     try write(content, to: name, in: server)
     return try await RemoteShell.open(
-      settings: settings, connector: LibSSH2Connection.connector(), probe: RemotePath(root: settings.remoteRoot, relative: name),
+      settings: settings, connector: BuiltinConnection.connector(), probe: RemotePath(root: settings.remoteRoot, relative: name),
       content: content, interrupter: interrupter)
   }
 

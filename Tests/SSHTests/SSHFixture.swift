@@ -21,12 +21,29 @@ struct ConnectionFacts: Sendable {
   let server: String
 }
 
+/// Who makes connections inside the process.
+enum Library: CaseIterable, CustomTestStringConvertible {
+  case libssh, libssh2
+
+  var testDescription: String { "\(self)" }
+
+  /// Blocks until it is made.
+  func connect(
+    _ settings: SFTPSettings, agentSocket: String? = nil, _ interrupter: Interrupter
+  ) throws(TransportError) -> any SSHConnection {
+    switch self {
+    case .libssh: try BuiltinConnection.connector(agentSocket: agentSocket)(settings, interrupter)
+    case .libssh2: try LibSSH2Connection(settings: settings, agentSocket: agentSocket, interrupter: interrupter)
+    }
+  }
+}
+
 /// Connects on a thread of its own and closes again.
 func tryConnecting(
-  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter()
+  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter(), by library: Library = .libssh
 ) async throws(TransportError) -> ConnectionFacts {
   try await onThread { () throws(TransportError) in
-    let connection = try LibSSH2Connection(settings: settings, agentSocket: agentSocket, interrupter: interrupter)
+    let connection = try library.connect(settings, agentSocket: agentSocket, interrupter)
     defer { connection.close() }
     return ConnectionFacts(fingerprint: connection.hostKeyFingerprint, server: connection.serverIdentification)
   }
@@ -43,10 +60,10 @@ func onThread<Result: Sendable>(
 
 /// The failure of connecting; nil where it succeeds.
 func failureOfConnecting(
-  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter()
+  _ settings: SFTPSettings, agentSocket: String? = nil, interrupter: Interrupter = Interrupter(), by library: Library = .libssh
 ) async -> SyncFailure? {
   do throws(TransportError) {
-    _ = try await tryConnecting(settings, agentSocket: agentSocket, interrupter: interrupter)
+    _ = try await tryConnecting(settings, agentSocket: agentSocket, interrupter: interrupter, by: library)
     return nil
   } catch {
     return error.failure

@@ -9,7 +9,8 @@ import Transport
 /// Commands over one channel, and what is done where that cannot be.
 @Suite struct ShellConversationTests {
   private static let carriers: [(name: String, connector: SSHConnector)] = [
-    ("libssh2", LibSSH2Connection.connector()), ("ssh", OpenSSHConnection.connector(configurationFile: "/dev/null")),
+    ("libssh", BuiltinConnection.connector()), ("libssh2", LibSSH2Connection.connector()),
+    ("ssh", OpenSSHConnection.connector(configurationFile: "/dev/null")),
   ]
 
   private func shell(_ server: LoopbackSSHD, _ connector: @escaping SSHConnector) async throws -> RemoteShell {

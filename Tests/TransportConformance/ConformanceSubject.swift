@@ -26,7 +26,8 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
 
   static let all: [ConformanceSubject] =
     [
-      .pipes, .sshd(.shell), .sshd(.chroot), .sshd(.shell, .openssh), .sshd(.chroot, .openssh), .webdav(.apache, tls: true),
+      .pipes, .sshd(.shell), .sshd(.chroot), .sshd(.shell, .libssh2), .sshd(.shell, .openssh), .sshd(.chroot, .openssh),
+      .webdav(.apache, tls: true),
       .webdav(.nginx), .webdav(.rclone), .s3(.swift), .s3(.ceph),
     ]
 
@@ -82,11 +83,12 @@ extension ConformanceSubject {
 
   /// Who speaks SSH.
   enum Carrier: String {
-    case libssh2, openssh
+    case libssh, libssh2, openssh
 
     /// The machine's own configuration of ssh is no part of a test.
     var connector: SSHConnector {
       switch self {
+      case .libssh: BuiltinConnection.connector()
       case .libssh2: LibSSH2Connection.connector()
       case .openssh: OpenSSHConnection.connector(configurationFile: "/dev/null")
       }
@@ -94,7 +96,7 @@ extension ConformanceSubject {
   }
 
   /// A private sshd.
-  static func sshd(_ style: LoopbackSSHD.Style, _ carrier: Carrier = .libssh2) -> ConformanceSubject {
+  static func sshd(_ style: LoopbackSSHD.Style, _ carrier: Carrier = .libssh) -> ConformanceSubject {
     ConformanceSubject(name: "sshd (\(style.rawValue)) by \(carrier.rawValue)") { progressTimeout, body in
       try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
         let settings = SFTPSettings(

@@ -1,0 +1,91 @@
+import CLibSSH
+import SyncModel
+import Transport
+
+/// Logs a user in by key file with libssh. There is no password anywhere.
+struct LibSSHLogin {
+  private let settings: SFTPSettings
+  private let key: PrivateKeyFile
+
+  /// Reads the key file, so that its faults are known before connecting.
+  /// - Throws: `misconfigured`.
+  init(settings: SFTPSettings) throws(TransportError) {
+    self.settings = settings
+    guard let path = settings.keyFile else {
+      throw .lostConnection(
+        .misconfigured, "there is neither a key file nor an agent to log in with", hint: "Set `key_file` in the equipment profile.")
+    }
+    key = try PrivateKeyFile(path: path)
+    try key.requireUsable(useAgent: false)
+  }
+
+  func perform(_ session: LibSSHSession, name: String, deadline: Deadline) throws(TransportError) {
+    let user = displayText(settings.user)
+    let action = "logging in to \(name) as \(user)"
+    // A server that asks nothing lets everybody in: that is its own affair.
+    if try asked(session, action, deadline, { ssh_userauth_none(session.raw, nil) }) == .success { return }
+    guard ssh_userauth_list(session.raw, nil) & Int32(bitPattern: SSH_AUTH_METHOD_PUBLICKEY) != 0 else {
+      throw .lostConnection(
+        .auth, "\(name) does not take keys from the user \(user), only: \(Self.methods(ssh_userauth_list(session.raw, nil)))",
+        hint: "Allow public-key login in the NAS's SSH settings and add the key there: nassync never uses passwords.")
+    }
+    let pair = try parse()
+    defer { ssh_key_free(pair) }
+    let shown = displayText(key.path)
+    switch try asked(session, action, deadline, { ssh_userauth_publickey(session.raw, nil, pair) }) {
+    case .success: return
+    case .partial:
+      throw .lostConnection(
+        .auth, "\(name) takes the key \(shown) of \(user) and wants more: \(Self.methods(ssh_userauth_list(session.raw, nil)))",
+        hint: "Let a key be enough for this user on the NAS (AuthenticationMethods publickey).")
+    case .denied:
+      throw .lostConnection(
+        .auth, "\(name) refused the user \(user) with the key \(shown)",
+        hint: "Check `user`, and that the key's .pub is in that user's authorized_keys on the NAS (and the folder closed to others).")
+    }
+  }
+
+  private enum Answer { case success, denied, partial }
+
+  /// Drives one attempt to its end.
+  private func asked(
+    _ session: LibSSHSession, _ action: String, _ deadline: Deadline, _ attempt: () -> Int32
+  ) throws(TransportError) -> Answer {
+    while true {
+      switch attempt() {
+      case SSH_AUTH_SUCCESS.rawValue: return .success
+      case SSH_AUTH_AGAIN.rawValue: try session.waitForSocket(action, by: deadline)
+      case SSH_AUTH_PARTIAL.rawValue: return .partial
+      case SSH_AUTH_DENIED.rawValue:
+        // A connection that is cut while the answer is awaited is no refusal, and no reason to give up.
+        if session.isCut { throw session.failure(while: action) }
+        return .denied
+      default: throw session.failure(while: action)
+      }
+    }
+  }
+
+  private func parse() throws(TransportError) -> ssh_key {
+    var pair: ssh_key?
+    let code = key.withBytes { bytes in
+      bytes.baseAddress.map { ssh_pki_import_privkey_base64($0, nil, nil, nil, &pair) } ?? SSH_ERROR
+    }
+    guard code == SSH_OK, let pair else {
+      throw .lostConnection(
+        .misconfigured, "the key file \(displayText(key.path)) is not understood by libssh \(LibSSHSession.version)",
+        hint: "Make one in OpenSSH's own format: ssh-keygen -t ed25519. Or set `ssh: openssh` in the equipment profile.")
+    }
+    return pair
+  }
+
+  /// The names of what a server offers.
+  private static func methods(_ bits: Int32) -> String {
+    let known: [(UInt32, String)] = [
+      (SSH_AUTH_METHOD_PUBLICKEY, "publickey"), (SSH_AUTH_METHOD_PASSWORD, "password"),
+      (SSH_AUTH_METHOD_INTERACTIVE, "keyboard-interactive"),
+      (SSH_AUTH_METHOD_HOSTBASED, "hostbased"), (SSH_AUTH_METHOD_GSSAPI_MIC, "gssapi-with-mic"),
+    ]
+    let found = known.filter { UInt32(bitPattern: bits) & $0.0 != 0 }.map(\.1)
+    return found.isEmpty ? "nothing that is known here" : found.joined(separator: ", ")
+  }
+}
