@@ -18,13 +18,16 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
   public var excepted: [String]?
   /// Whether symbolic links can be made there.
   public var holdsSymlinks: Bool
+  /// Names that a destination of this kind is never given, whatever it says of itself and whatever an override says.
+  public var withheld: [WithheldName]
   /// Bytes of the folder name that a run has while it is being sent, beside its final place: paths must fit below both.
   public var stagingNameBytes: Int
 
   /// The defaults are those of a NAS about which nothing is known: 255 bytes a name, and shared to Windows and macOS.
   public init(
     isKnown: Bool = false, maxSegmentBytes: Int = 255, maxPathBytes: Int? = nil, foldsCase: Bool = true, foldsNormalization: Bool = true,
-    refused: [NameTrait] = [], excepted: [String]? = nil, holdsSymlinks: Bool = true, stagingNameBytes: Int = 0
+    refused: [NameTrait] = [], excepted: [String]? = nil, holdsSymlinks: Bool = true,
+    withheld: [WithheldName] = [], stagingNameBytes: Int = 0
   ) {
     self.isKnown = isKnown
     self.maxSegmentBytes = maxSegmentBytes
@@ -34,6 +37,7 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
     self.refused = refused
     self.excepted = excepted
     self.holdsSymlinks = holdsSymlinks
+    self.withheld = withheld
     self.stagingNameBytes = stagingNameBytes
   }
 
@@ -45,6 +49,7 @@ public struct DestinationLimits: Hashable, Sendable, Codable {
     case foldsNormalization = "folds_normalization"
     case refused, excepted
     case holdsSymlinks = "holds_symlinks"
+    case withheld = "withheld_names"
     case stagingNameBytes = "staging_name_bytes"
   }
 

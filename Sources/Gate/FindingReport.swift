@@ -3,7 +3,7 @@ import SyncModel
 /// Collects findings and keeps their number bounded: a run of 100,000 bad names must not make 100,000 lines.
 ///
 /// What is left out is still said, by one closing finding of the same class and tier, without a path: an override of the class lets it
-/// pass, one for a single path does not, so nothing slips through by being left out.
+/// pass, one for a single path does not, and none where the findings are final, so nothing slips through by being left out.
 package struct FindingReport: Sendable {
   /// How many findings of one run are listed.
   package static let totalLimit = 1000
@@ -13,6 +13,7 @@ package struct FindingReport: Sendable {
   private struct Key: Hashable {
     let problemClass: FindingClass
     let tier: Finding.Tier
+    let isFinal: Bool
   }
 
   private struct Group {
@@ -29,7 +30,7 @@ package struct FindingReport: Sendable {
   package init(limit: Int = Self.totalLimit) { self.limit = limit }
 
   package mutating func add(_ finding: Finding) {
-    let key = Key(problemClass: finding.problemClass, tier: finding.tier)
+    let key = Key(problemClass: finding.problemClass, tier: finding.tier, isFinal: finding.isFinal)
     if groups[key] == nil { order.append(key) }
     groups[key, default: Group()].count += 1
     if groups[key, default: Group()].kept.count < limit { groups[key, default: Group()].kept.append(finding) }
@@ -43,7 +44,7 @@ package struct FindingReport: Sendable {
   ) {
     guard places.count > 0 else { return }
     let hidden = places.count - places.matches.count
-    let key = Key(problemClass: problemClass, tier: .hard)
+    let key = Key(problemClass: problemClass, tier: .hard, isFinal: false)
     if let group = groups[key], group.kept.count >= limit {
       groups[key]?.count += places.matches.count + (hidden > 0 ? 1 : 0)
       return
@@ -70,7 +71,7 @@ package struct FindingReport: Sendable {
         result.append(
           Finding(
             key.problemClass, tier, path: nil, detail: "\(left) more findings of this class are not listed",
-            hint: group.kept.last?.hint ?? "Mend what is listed and check again."))
+            hint: group.kept.last?.hint ?? "Mend what is listed and check again.", isFinal: key.isFinal))
       }
     }
     return result

@@ -1,3 +1,4 @@
+import Executors
 import SyncModel
 
 /// Asks the validator and applies the overrides of the run's record. Decides nothing else: what a verdict leads to is the caller's.
@@ -14,8 +15,23 @@ package struct PreSyncGate: Sendable {
     } catch {
       findings = [Self.unfinished(error)]
     }
+    findings += await Self.withheldNames(snapshot, location, context)
     let entries = usableOverrides(snapshot, adding: &findings)
     return Self.verdict(findings, entries: entries, now: context.now)
+  }
+
+  /// Names that the destination must not be given. Not one of the validator's rules: a caller's own in their place may leave out what harms this
+  /// run, and this harms others.
+  private static func withheldNames(_ snapshot: RunSnapshot, _ location: RunLocation, _ context: GateContext) async -> [Finding] {
+    guard !context.limits.withheld.isEmpty else { return [] }
+    // A million names keep a thread busy for a while: not one of the cooperative pool.
+    let executor = ThreadExecutor(name: "gate")
+    defer { executor.shutdown() }
+    return await executor.run {
+      var report = FindingReport()
+      WithheldNameRule().check(GateSubject(snapshot: snapshot, location: location, context: context), into: &report)
+      return report.findings
+    }
   }
 
   /// What stands for the findings of a validator that gave none.
@@ -74,6 +90,7 @@ package struct PreSyncGate: Sendable {
 extension Finding {
   /// The same with more to its detail.
   fileprivate func adding(_ text: String) -> Finding {
-    Finding(problemClass, tier, path: path, detail: detail + text, location: location, hint: hint, validator: validator)
+    Finding(
+      problemClass, tier, path: path, detail: detail + text, location: location, hint: hint, validator: validator, isFinal: isFinal)
   }
 }

@@ -241,7 +241,7 @@ struct JobRunner: Sendable {
     let what = first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "a finding"
     let more = verdict.blocking.count > 1 ? " (and \(verdict.blocking.count - 1) more)" : ""
     var step = "Repair it"
-    if let first, !verdict.blocking.contains(where: { FindingClass.overrideIsVain.contains($0.problemClass) }) {
+    if let first, !verdict.blocking.contains(where: \.overrideIsVain) {
       step += ", or let it pass with `nassync override add --class \(shellWord(first.problemClass.rawValue)) --reason 'WHY'`"
     }
     return SyncFailure(

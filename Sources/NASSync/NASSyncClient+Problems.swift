@@ -108,7 +108,7 @@ extension NASSyncClient {
       let first = findings.first.map { "\($0.problemClass)\($0.path.map { " at \($0)" } ?? ""): \($0.detail)" } ?? "findings"
       let path = shellWord(run.runPath)
       var step = findings.first?.hint ?? "`nassync gate \(path)` shows the findings."
-      if let example = findings.first, !findings.contains(where: { FindingClass.overrideIsVain.contains($0.problemClass) }) {
+      if let example = findings.first, !findings.contains(where: \.overrideIsVain) {
         // For the one place where the class was found only there, as `gate` says it.
         let places = findings.filter { $0.problemClass == example.problemClass }.map(\.path)
         step +=

@@ -41,6 +41,7 @@ struct RunnerEnvironment: Sendable {
       var limits = survey.limits
       // What is so of the kind of destination needs no asking: a run is stopped before its first byte, and without a network.
       if let holdsSymlinks = pool.driver.holdsSymlinks { limits.holdsSymlinks = holdsSymlinks }
+      limits.withheld = pool.driver.withheldNames
       return limits
     }
   }

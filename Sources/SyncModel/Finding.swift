@@ -99,11 +99,13 @@ public struct Finding: Hashable, Sendable, Codable {
   public let hint: String
   /// The lab's own program that said it; nil for the built-in rules.
   public let validator: String?
+  /// Whether no override lets it pass: every finding of some classes, single ones of others.
+  public let isFinal: Bool
 
-  /// Takes the values as they are.
+  /// Takes the values as they are. A finding of a class that no override lets through is final whatever is said.
   public init(
     _ problemClass: FindingClass, _ tier: Tier, path: String?, detail: String, location: String? = nil, hint: String,
-    validator: String? = nil
+    validator: String? = nil, isFinal: Bool = false
   ) {
     self.problemClass = problemClass
     self.tier = tier
@@ -112,10 +114,26 @@ public struct Finding: Hashable, Sendable, Codable {
     self.location = location
     self.hint = hint
     self.validator = validator
+    self.isFinal = isFinal || FindingClass.withoutOverride.contains(problemClass)
   }
+
+  /// Whether an override would let the run no further: none counts, or the sending would fail all the same.
+  public var overrideIsVain: Bool { isFinal || FindingClass.overrideIsVain.contains(problemClass) }
 
   private enum CodingKeys: String, CodingKey {
     case problemClass = "problem_class"
     case tier, path, detail, location, hint, validator
+    case isFinal = "final"
+  }
+
+  /// As `encode(to:)` writes it. What an earlier version kept of a blocked run does not say whether it is final.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      try container.decode(FindingClass.self, forKey: .problemClass), try container.decode(Tier.self, forKey: .tier),
+      path: try container.decodeIfPresent(String.self, forKey: .path), detail: try container.decode(String.self, forKey: .detail),
+      location: try container.decodeIfPresent(String.self, forKey: .location), hint: try container.decode(String.self, forKey: .hint),
+      validator: try container.decodeIfPresent(String.self, forKey: .validator),
+      isFinal: try container.decodeIfPresent(Bool.self, forKey: .isFinal) ?? false)
   }
 }

@@ -26,6 +26,8 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
   case decomposed
   /// Capital letters, where the destination makes them small.
   case upperCase
+  /// `.ht` at the beginning, in any case: files of its own that a web server gives to nobody and takes from nobody.
+  case webServerFile
 
   /// Characters that some file system, server or share is known to refuse or to replace.
   public static let askedCharacters: [UInt8] = Array(##"<>:"\|?*!#$%&'()+,;=@[]^`{}~"##.utf8)
@@ -34,8 +36,16 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
   public static let asked: [NameTrait] =
     askedCharacters.map { .character($0) } + [
       .controlCharacter, .trailingDot, .trailingSpace, .leadingDot, .leadingSpace, .deviceName, .notUTF8, .nonASCII, .fourByteCharacter,
-      .composed, .decomposed, .upperCase,
+      .composed, .decomposed, .upperCase, .webServerFile,
     ]
+
+  /// The same without traits that another one of them covers.
+  public static func essential(_ traits: [NameTrait]) -> [NameTrait] {
+    var covered: Set<NameTrait> = []
+    if traits.contains(.nonASCII) { covered.formUnion([.fourByteCharacter, .composed, .decomposed]) }
+    if traits.contains(.leadingDot) { covered.insert(.webServerFile) }
+    return traits.filter { !covered.contains($0) }
+  }
 
   /// Names that have the trait and, as far as that is possible, nothing else that could be refused. `stem` makes them unlike others.
   public func samples(stem: String) -> [[UInt8]] {
@@ -55,6 +65,8 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .composed: return around([0xc3, 0xa9])
     case .decomposed: return around([0x65, 0xcc, 0x81])
     case .upperCase: return around([0x51])
+    // Never the name that a server would read, for what it reads counts for everything beside it.
+    case .webServerFile: return [Array(".ht".utf8) + stem]
     }
   }
 
@@ -74,6 +86,8 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .composed: return Self.text(name).map { !$0.utf8.elementsEqual($0.decomposedStringWithCanonicalMapping.utf8) } ?? false
     case .decomposed: return Self.text(name).map { !$0.utf8.elementsEqual($0.precomposedStringWithCanonicalMapping.utf8) } ?? false
     case .upperCase: return name.contains { $0 >= 0x41 && $0 <= 0x5a }
+    case .webServerFile:
+      return name.count >= 3 && zip(name, ".ht".utf8).allSatisfy { byte, wanted in byte == wanted || byte | 0x20 == wanted && byte >= 0x41 }
     }
   }
 
@@ -98,6 +112,7 @@ public enum NameTrait: Hashable, Sendable, CustomStringConvertible {
     case .composed: "accents in one code point with their letter (NFC)"
     case .decomposed: "accents in a code point of their own (NFD)"
     case .upperCase: "capital letters"
+    case .webServerFile: "“.ht” at the beginning"
     }
   }
 }
@@ -107,7 +122,7 @@ extension NameTrait: Codable {
     ("control_character", .controlCharacter), ("trailing_dot", .trailingDot), ("trailing_space", .trailingSpace),
     ("leading_dot", .leadingDot), ("leading_space", .leadingSpace), ("device_name", .deviceName), ("not_utf8", .notUTF8),
     ("non_ascii", .nonASCII), ("four_byte_character", .fourByteCharacter), ("composed", .composed), ("decomposed", .decomposed),
-    ("upper_case", .upperCase),
+    ("upper_case", .upperCase), ("web_server_file", .webServerFile),
   ]
 
   /// As `encode(to:)` writes it.

@@ -131,7 +131,7 @@ package struct NameProbe {
       let isHeld = isWhole ? names.allSatisfy(listed.contains) : try await isHeld(names)
       if !isHeld { refused.append(trait) }
     }
-    if refused.contains(.nonASCII) { refused.removeAll { [.fourByteCharacter, .composed, .decomposed].contains($0) } }
+    refused = NameTrait.essential(refused)
     return DestinationNames(
       foldsCase: foldsCase, foldsNormalization: refused.contains(.nonASCII) ? nil : foldsNormalization, maxNameBytes: longest,
       maxPathBytes: try await longestPath(segment: min(99, longest ?? 32), plain: refused.contains(.nonASCII)), refused: refused,

@@ -340,6 +340,9 @@ public protocol TransportDriver: Sendable {
   /// Whether this kind of destination can hold symbolic links, whichever it is; nil where it must be asked.
   var holdsSymlinks: Bool? { get }
 
+  /// Names that this kind of destination is never given, at whatever depth and whichever server it is: the gate stops a run that has one.
+  var withheldNames: [WithheldName] { get }
+
   /// Opens a session. Cancellation of the task interrupts it.
   func connect() async throws(TransportError) -> any TransportSession
 
@@ -361,6 +364,9 @@ public protocol TransportDriver: Sendable {
 extension TransportDriver {
   /// To be asked.
   public var holdsSymlinks: Bool? { nil }
+
+  /// A name is a name to most.
+  public var withheldNames: [WithheldName] { [] }
 
   /// One answer holds.
   public var hasherIsUndecided: Bool { false }

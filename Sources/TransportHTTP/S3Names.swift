@@ -37,7 +37,7 @@ extension S3Session {
       for name in control { try await delete(try key(Self.child(scratch, name)), scratch) }
     }
     refused.append(.notUTF8)
-    if refused.contains(.nonASCII) { refused.removeAll { [.fourByteCharacter, .composed, .decomposed].contains($0) } }
+    refused = NameTrait.essential(refused)
     let folds = try await isOne("tOlD-aPaRt", "ToLd-ApArT", in: scratch)
     let joins = refused.contains(.nonASCII) ? nil : try await isOne("folds-\u{e4}", "folds-a\u{308}", in: scratch)
     let longestName = try await longest(upTo: 255, in: scratch) { [UInt8](repeating: UInt8(ascii: "l"), count: $0) }

@@ -16,6 +16,12 @@ package final class WebDAVDriver: TransportDriver {
   /// RFC 4918 knows none.
   package let holdsSymlinks: Bool? = false
 
+  /// Not asked for: Apache is often behind others, and whoever tries it out has done the harm.
+  package let withheldNames = [
+    WithheldName(
+      ".htaccess", reason: "is read by Apache as its own instructions, and from then on nobody reaches anything beside it any more")
+  ]
+
   /// The folder below which everything goes.
   package var root: RemotePath { RemotePath(root: settings.root) }
 

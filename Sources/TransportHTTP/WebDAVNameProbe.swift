@@ -104,7 +104,7 @@ extension WebDAVSession {
     // WebDAV has none, whatever else could be found out.
     names.holdsSymlinks = false
     if !findings.listsDotNames {
-      if !names.refused.contains(.leadingDot) { names.refused.append(.leadingDot) }
+      if !names.refused.contains(.leadingDot) { names.refused = NameTrait.essential(names.refused + [.leadingDot]) }
       names.excepted = settings.metadataFolder.string.map { [$0] }
     }
     return names

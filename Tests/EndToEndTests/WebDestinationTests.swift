@@ -20,9 +20,13 @@ import Testing
 
     var run: String { "\(folder.path)/lab/CYTOMETER_01/P/Runs/Run_1" }
 
-    func makeRun() throws {
-      try folder.write(Workstation.record, to: "lab/CYTOMETER_01/P/Runs/Run_1/.exlab-wizard/creation.json")
-      try folder.write(noise(9000, seed: 1), to: "lab/CYTOMETER_01/P/Runs/Run_1/data.fcs")
+    func makeRun() throws { _ = try makeRun("P/Runs/Run_1") }
+
+    /// - Returns: Where it is.
+    func makeRun(_ place: String, file: String = "data.fcs") throws -> String {
+      try folder.write(Workstation.record, to: "lab/CYTOMETER_01/\(place)/.exlab-wizard/creation.json")
+      try folder.write(noise(9000, seed: 1), to: "lab/CYTOMETER_01/\(place)/\(file)")
+      return "\(folder.path)/lab/CYTOMETER_01/\(place)"
     }
 
     func nassync(_ arguments: String...) async throws -> Workstation.Answer {
@@ -111,10 +115,51 @@ import Testing
         try desk.makeRun()
         try await desk.expectVerified(by: "readback")
 
+        // Another one of the same instrument, which Apache would make unreachable with all the others.
+        for place in [".htaccess/Runs/Run_1", "P/Runs/Run_2"] {
+          let hostile = try desk.makeRun(place, file: place.hasPrefix("P") ? "raw/.HtAccess/data.fcs" : "data.fcs")
+          for _ in 1...2 {
+            let stopped = try await desk.nassync("enqueue", hostile)
+            #expect(stopped.status == 3 && stopped.text.contains("no override lets it through"), "\(stopped)")
+            #expect(stopped.text.contains("No override helps") && !stopped.text.contains("override add"), "\(stopped)")
+            let words = ["--class", "illegal_filesystem_character", "--reason", "we need it"]
+            #expect(try await desk.nassync("override", "add", hostile, words[0], words[1], words[2], words[3]).status == 0)
+          }
+          let gate = try await desk.nassync("--json", "gate", hostile).json
+          #expect(gate["verdict"]["blocking_findings"].elements.map { $0["final"] } == [.bool(true)], "\(gate)")
+        }
+        #expect(try await desk.nassync("drain").status == 0)
+        #expect(try await desk.nassync("verify", desk.run).status == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: server.rootFolder + "/CYTOMETER_01") == ["P"])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: server.rootFolder + "/CYTOMETER_01/P/Runs") == ["Run_1"])
+
         _ = try Desk(folder, transport: transport(user: "somebody"))
         let stranger = try await desk.nassync("check")
         #expect(stranger.status == 1 && stranger.text.contains("does not accept the credentials"), "\(stranger)")
         #expect(!"\(stranger)".contains(server.password))
+      }
+    }
+  }
+  /// What Apache usually takes from nobody harms nobody either: whether this one does is asked of it, as of any other name.
+  @Test func namesThatAWebServerRefusesAreFoundByAsking() async throws {
+    let rule = ["<FilesMatch \"^\\.ht\">", "Require all denied", "</FilesMatch>"]
+    for (configuration, isRefused) in [(rule, true), ([], false)] {
+      try await LoopbackWebDAV.with(.apache, configuration: configuration) { server in
+        try await TemporaryFolder.with { folder in
+          let transport = [
+            "type: webdav", "url: \(server.url)", "user: \(server.user)", "password: file:\(server.passwordFile)", "insecure: true",
+          ]
+          let desk = try Desk(folder, transport: transport)
+          let run = try desk.makeRun("P/Runs/Run_1", file: "raw/.htpasswd")
+          let check = try await desk.nassync("check")
+          #expect(check.status == 0 && check.text.contains("“.ht” at the beginning") == isRefused, "\(check)")
+          let enqueued = try await desk.nassync("enqueue", run)
+          #expect(enqueued.status == (isRefused ? 3 : 0), "\(enqueued)")
+          #expect(enqueued.text.contains("“.ht” at the beginning") == isRefused, "\(enqueued)")
+          guard !isRefused else { return }
+          #expect(try await desk.nassync("drain").status == 0)
+          #expect(FileManager.default.fileExists(atPath: server.rootFolder + "/CYTOMETER_01/P/Runs/Run_1/raw/.htpasswd"))
+        }
       }
     }
   }

@@ -23,6 +23,8 @@ final class FaultPlan: Sendable {
 
   /// The destination is to be taken for one that renames nothing.
   let inPlace: Bool
+  /// Names that the destination is never given.
+  let withheld: [WithheldName]
   /// What the NAS says when it is told to write everything to its disks, by the number of the telling; nil for what it says itself.
   let syncs: @Sendable (Int) -> Bool?
   private let before: Hook
@@ -30,10 +32,11 @@ final class FaultPlan: Sendable {
   private let seen = Mutex<[Call]>([])
 
   init(
-    inPlace: Bool = false, syncs: @escaping @Sendable (Int) -> Bool? = { _ in nil }, before: @escaping Hook = { _ in },
-    after: @escaping Hook = { _ in }
+    inPlace: Bool = false, withheld: [WithheldName] = [], syncs: @escaping @Sendable (Int) -> Bool? = { _ in nil },
+    before: @escaping Hook = { _ in }, after: @escaping Hook = { _ in }
   ) {
     self.inPlace = inPlace
+    self.withheld = withheld
     self.syncs = syncs
     self.before = before
     self.after = after
@@ -73,6 +76,8 @@ struct FaultingDriver: TransportDriver {
   let plan: FaultPlan
 
   var address: String { base.address }
+
+  var withheldNames: [WithheldName] { base.withheldNames + plan.withheld }
 
   func connect() async throws(TransportError) -> any TransportSession {
     try await plan.perform("connect") { () async throws(TransportError) in

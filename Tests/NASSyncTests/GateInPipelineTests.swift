@@ -32,6 +32,33 @@ import Testing
     }
   }
 
+  /// What an earlier version let into the queue is stopped when it is claimed; what it sent is there, and may be cleaned up here.
+  @Test func aNameThatIsWithheldStopsWhatIsQueuedAndNotWhatIsPublished() async throws {
+    try await LabFixture.with { lab in
+      let files: [String: [UInt8]] = ["raw/.htaccess": [1], "data.fcs": [2]]
+      let (sent, queued) = (try lab.makeRun(leaf: "Run_1", files: files), try lab.makeRun(leaf: "Run_2", files: files))
+      let before = NASSyncClient(configuration: lab.configuration)
+      try await lab.published(before, sent)
+      _ = try await before.addOverride(queued, problemClass: .illegalFilesystemCharacter, reason: "we need it")
+      #expect(try await before.enqueue(queued).state == .queued)
+      await before.close()
+      let client = lab.client(FaultPlan(withheld: [WithheldName(".htaccess", reason: "is read by the server")]))
+      #expect(try await client.drain().blocked.map(\.runPath) == [queued])
+      let error = try #require(try await client.status(of: queued).lastError)
+      #expect(error.kind == .blocked && error.message.contains("raw/.htaccess") && !error.hint.contains("override add"), "\(error)")
+      #expect(!lab.exists(lab.remote(queued)))
+      #expect(try await client.gate(sent).verdict.isOpen)
+      // A further generation adds what is new, and nothing of that name.
+      try FileManager.default.createDirectory(atPath: sent + "/new", withIntermediateDirectories: true)
+      try Data([3]).write(to: URL(fileURLWithPath: sent + "/new/.htaccess"))
+      #expect(try await client.gate(sent).verdict.blocking.map(\.path) == ["new/.htaccess"])
+      try FileManager.default.moveItem(atPath: queued + "/raw/.htaccess", toPath: queued + "/raw/access.txt")
+      try await client.retry(queued)
+      #expect(try await lab.settle(client, queued).state == .job(.verified))
+      await client.close()
+    }
+  }
+
   @Test func expiredAndRevokedOverridesBlock() async throws {
     try await LabFixture.with { lab in
       let clock = ManualClock()

@@ -13,6 +13,22 @@ import Testing
     #expect(names.allSatisfy { !$0.contains(0) && !$0.contains(0x2f) && $0.count < 32 })
   }
 
+  /// What a server would read, rather than keep, must not even be tried.
+  @Test func noSampleIsANameThatAWebServerReads() {
+    let read = WithheldName(".htaccess", reason: "")
+    for (number, trait) in NameTrait.asked.enumerated() {
+      #expect(trait.samples(stem: "n\(number)").allSatisfy { !read.matches($0[...]) }, "\(trait)")
+    }
+    #expect(
+      NameTrait.webServerFile.applies(to: Array(".HtPasswd".utf8)[...]) && !NameTrait.webServerFile.applies(to: Array(".h".utf8)[...]))
+    #expect(!NameTrait.webServerFile.applies(to: Array(".\u{8}\u{14}x".utf8)[...]))
+  }
+
+  @Test func whatAnotherTraitCoversIsLeftOut() {
+    #expect(NameTrait.essential([.leadingDot, .webServerFile, .upperCase]) == [.leadingDot, .upperCase])
+    #expect(NameTrait.essential([.nonASCII, .composed, .webServerFile]) == [.nonASCII, .webServerFile])
+  }
+
   @Test func itIsWrittenAndReadBack() throws {
     let data = try JSONEncoder().encode(NameTrait.asked)
     #expect(try JSONDecoder().decode([NameTrait].self, from: data) == NameTrait.asked)

@@ -166,6 +166,8 @@ class _Case:
                 self.case.violation(f"{run.what}: HALF RUN: {sorted(there)[:3]}")
             self.case.trial(run.what.partition("-")[0] + " refused")
             return
+        if self.case.side.driver == "webdav" and any(b".htaccess" in name.lower().split(b"/") for name in (run.remote, *run.before)):
+            self.case.violation(f"{run.what}: came to a web server that may read it, whoever has what lies beside it")
         self.case.trial(run.what.partition("-")[0] + " arrived")
         expected = self.expected(run)
         if there != expected:

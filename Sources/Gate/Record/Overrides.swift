@@ -15,9 +15,9 @@ package enum Overrides {
     }
   }
 
-  /// The first override that lets a finding pass; nil for classes that none may let pass.
+  /// The first override that lets a finding pass; nil for those that none may let pass.
   package static func match(_ finding: Finding, in active: [Override]) -> Override? {
-    if FindingClass.withoutOverride.contains(finding.problemClass) { return nil }
+    if finding.isFinal { return nil }
     return active.first { entry in
       guard entry.problemClass == finding.problemClass else { return false }
       guard let path = entry.path else { return true }

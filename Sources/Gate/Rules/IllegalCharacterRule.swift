@@ -24,7 +24,9 @@ struct IllegalCharacterRule: GateRule {
             hint: alsoThere
               ? "Rename it without that; this destination does not hold such a name, so an override would not help."
               : "Rename it without that; many NAS and every Windows computer refuse such a name."))
-      } else if let trait = limits.refusal(of: name.bytes, apartFrom: Self.hasOwnRule) {
+      } else if let trait = limits.refusal(of: name.bytes, apartFrom: Self.hasOwnRule),
+        !limits.withheld.contains(where: { $0.matches(name.bytes) })
+      {
         report.add(
           Finding(
             .illegalFilesystemCharacter, .hard, path: name.findingPath,

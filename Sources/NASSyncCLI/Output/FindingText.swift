@@ -32,22 +32,34 @@ enum FindingText {
 
   /// What a person can type to let the findings pass: a command for each class that can be overridden, and what to do about the others.
   static func nextSteps(_ findings: [Finding], run: String, config: String?, equipment: String? = nil) -> [String] {
-    var classes: [FindingClass] = []
-    for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
-    let unavailing = FindingClass.overrideIsVain
-    let overridable = classes.filter { !unavailing.contains($0) }
+    let vain = classes(of: findings.filter(\.overrideIsVain))
+    // One that would let the others of its class pass is of no use while the run is stopped all the same.
+    let overridable = findings.filter { !vain.contains($0.problemClass) }
     var lines: [String] = []
     if !overridable.isEmpty {
       lines.append("  Repair it, or let it pass on the record:")
-      for problemClass in overridable {
-        let paths = findings.filter { $0.problemClass == problemClass }.map(\.path)
+      for problemClass in classes(of: overridable) {
+        let paths = overridable.filter { $0.problemClass == problemClass }.map(\.path)
         lines.append("    " + command(problemClass, paths: paths, run: run, config: config, equipment: equipment))
       }
     }
-    for problemClass in classes where unavailing.contains(problemClass) {
-      lines.append("  No override helps against \(problemClass.rawValue): it has to be repaired.")
-    }
+    for problemClass in vain { lines.append(noOverride(problemClass, findings)) }
     return lines
+  }
+
+  /// In the order in which they come.
+  private static func classes(of findings: [Finding]) -> [FindingClass] {
+    var classes: [FindingClass] = []
+    for finding in findings where !classes.contains(finding.problemClass) { classes.append(finding.problemClass) }
+    return classes
+  }
+
+  private static func noOverride(_ problemClass: FindingClass, _ findings: [Finding]) -> String {
+    if FindingClass.overrideIsVain.contains(problemClass) {
+      return "  No override helps against \(problemClass.rawValue): it has to be repaired."
+    }
+    let first = findings.first { $0.problemClass == problemClass && $0.isFinal }?.path.map { " at \(displayText($0))" } ?? ""
+    return "  No override helps against this \(problemClass.rawValue)\(first): it has to be repaired."
   }
 
   /// The command, narrowed to the path where the class was found at one place only.
