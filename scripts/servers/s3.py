@@ -25,6 +25,7 @@ import http.client
 import json
 import os
 import sys
+import threading
 import urllib.parse
 import xml.etree.ElementTree
 
@@ -50,6 +51,7 @@ class Bucket:
         self._host = address.netloc
         self._region, self._access, self._secret = store["region"], store["access_key_id"], store["secret_access_key"]
         self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        self._lock = threading.Lock()
 
     def make(self):
         self._ask("PUT")
@@ -128,13 +130,15 @@ class Bucket:
             self._connection.request(method, path + ("?" + text if text else ""), body=body or None, headers=sent)
             return self._connection.getresponse()
 
-        try:
-            response = answer()
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            # A kept connection that the store has given up meanwhile.
-            self._connection.close()
-            response = answer()
-        content = response.read()
+        # One question at a time: a proxy's thread asks as well as the case that it belongs to.
+        with self._lock:
+            try:
+                response = answer()
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                # A kept connection that the store has given up meanwhile.
+                self._connection.close()
+                response = answer()
+            content = response.read()
         if response.status >= 300:
             raise Refused(response.status, content.decode(errors="replace").strip() or response.reason)
         return {name.lower(): value for name, value in response.getheaders()}, content
