@@ -151,7 +151,11 @@ actor SessionPool {
     members.remove(at: index)
     interruptible.withLock { $0.removeAll { $0 === session } }
     wakeWaiters()
+    // What ended this one may have ended the hasher's connection as well, and who hashes next would wait for it in vain and lose an attempt.
+    let hasher = knownHasher ?? nil
+    async let rested: Void? = hasher?.rest(after: 0)
     await session.close()
+    await rested
   }
 
   /// Gives back a session that is let in no more: its password, key or token has been replaced or has run out. It is not handed out again, nor is

@@ -51,7 +51,7 @@ package final class S3Driver: TransportDriver {
 
   package func makeHasher() async throws(TransportError) -> (any RemoteHasher)? {
     let session = try await session()
-    if session.findings.refusesWrongHash == true { return S3Hasher(session) }
+    if session.findings.refusesWrongHash == true { return S3Hasher(session, of: self) }
     await session.close()
     return nil
   }

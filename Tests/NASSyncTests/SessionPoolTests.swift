@@ -105,6 +105,28 @@ import TransportHTTP
     }
   }
 
+  /// What ended a session may have ended the hasher's connection, too: it is asked over another one, and nobody waits for an answer that cannot
+  /// come.
+  @Test func aHasherIsNotAskedOverAConnectionThatIsAsOldAsABrokenOne() async throws {
+    try await with { pool, keys in
+      let path = file.appending(try RelativePath("file"))
+      let hasher = try #require(try await pool.hasher())
+      #expect(try await hasher.digests(of: [path]) { _ in }.count == 1)
+      let session = try await pool.acquire(width: 1)
+      let before = keys.value.withLock { $0.resolved }
+      await pool.release(session, broken: true)
+      #expect(keys.value.withLock { $0.resolved } == before)
+      // Many at once log in once.
+      try await withThrowingTaskGroup(of: Int.self) { group in
+        for _ in 0..<8 { group.addTask { try await hasher.digests(of: [path]) { _ in }.count } }
+        for try await count in group { #expect(count == 1) }
+      }
+      #expect(keys.value.withLock { $0.resolved } == before + 1)
+      let again = try #require(try await pool.hasher())
+      #expect(again === hasher)
+    }
+  }
+
   /// A key that is wrong stays wrong: it is fetched once more, and then said.
   @Test func aKeyThatIsGoneFails() async throws {
     try await with { pool, keys in

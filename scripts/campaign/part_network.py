@@ -4,6 +4,7 @@ It is noticed in time, costs no processor and no attempt, nothing that lies on t
 without a person.
 """
 
+import math
 import sqlite3
 import time
 
@@ -358,8 +359,14 @@ class _Journey:
         if link.phase == "authentication":
             return max(CONNECT, PROGRESS), link.struck
         if not self.driver.startswith("sftp"):
-            # A listing is waited for twice as long: a server gathers it before it says a word.
-            return 2 * PROGRESS, link.struck
+            # HTTP has no signs of life: that an idle connection is dead can only be noticed once something is asked on it.
+            since = link.asked if link.was_idle else link.struck
+            if since is None:
+                return math.inf, link.struck
+            # A listing is waited for twice as long: a server gathers it before it says a word. So it does with a removal of many objects, and with the
+            # assembly of an upload's parts, for which it has ten times as long.
+            long_work = link.request.startswith(b"POST ") and (b"?delete" in link.request or b"uploadId=" in link.request)
+            return (10 if long_work else 2) * PROGRESS, since
         # While a command runs on another connection nothing is asked on this one, or on that: only signs of life tell.
         idle = self.driver in ("sftp-shell", "sftp-openssh") or (self.driver == "sftp-only" and link.where not in ("write", "hash", "publish"))
         return (4 * KEEPALIVE if idle else PROGRESS), link.struck

@@ -3,6 +3,7 @@
 One thread a direction. It understands nothing of what passes but where SSH's key exchange ends.
 """
 
+import re
 import select
 import socket
 import struct
@@ -21,6 +22,9 @@ _CHUNK = 65536
 _ESTABLISHED = "01"
 # Encrypted bytes of a log-in with an ed25519 key, about, by direction.
 _LOGIN = (900, 700)
+_REQUEST = re.compile(rb"([A-Z]+ [^ ]+) HTTP/1\.1\r\n")
+# Seconds without a byte that say that nobody waits for any.
+_PAUSE = 0.2
 # What a server sends to agree on TLS, at least: 774 bytes with a small certificate of one elliptic curve.
 _TLS = 750
 
@@ -74,6 +78,11 @@ class Link:
         self.opened = time.monotonic()
         # When the fault struck, and when the client had done with the connection.
         self.struck = self.closed = None
+        # What passed last and when; whether nothing was under way when an outage struck, and when something was asked after that.
+        self.last = (None, 0.0)
+        self.was_idle, self.asked = False, None
+        # The first line of the last request, where it can be read.
+        self.request = b""
         self.kind = None
         self.frozen = [False, False]
         self.ended = False
@@ -85,10 +94,23 @@ class Link:
 
     def count(self, direction, data):
         self.passed[direction] += len(data)
+        self.last = (direction, time.monotonic())
         if len(self.marks[direction]) < 4000:
             self.marks[direction].append(self.passed[direction])
         if self._readers:
             self._readers[direction].feed(data)
+
+    def note_question(self, data):
+        """Something has come from the client, whether it goes on or not."""
+        if self.struck is not None and self.asked is None:
+            self.asked = time.monotonic()
+        if line := _REQUEST.match(data):
+            self.request = line[1]
+
+    @property
+    def is_idle(self):
+        """Whether the server spoke last, and that a while ago: between question and answer, and within an answer, there is less time."""
+        return self.last[0] == DOWN and time.monotonic() - self.last[1] > _PAUSE
 
     @property
     def phase(self):
@@ -282,6 +304,8 @@ class Proxy:
                 data = source.recv(_CHUNK)
                 if not data:
                     break
+                if direction == UP:
+                    link.note_question(data)
                 head = self._to_pass(link, direction, data)
                 if link.kind == "swallowed" and link.frozen[direction]:
                     continue
@@ -353,6 +377,8 @@ class Proxy:
             if not first:
                 return
             link.kind, link.struck = kind, time.monotonic()
+            # One that the fault itself strikes is struck in the midst of something.
+            link.was_idle = direction is None and link.is_idle
             if kind in ("stall",):
                 link.frozen = [True, True]
             elif kind in ("lost", "swallowed"):
