@@ -130,6 +130,8 @@ def trees(random_):
         Tree("future", {b"x": some}, special=lambda root: os.utime(root + b"/x", (2**33, 2**33))), Tree("past", {b"x": some}, special=lambda root: os.utime(root + b"/x", (-1, -1))),
         # Apache reads it at any depth, and for everything beside it; where letters of either case are one, in any.
         Tree("htaccess-deep", {b"x": some, b"raw/d/.htaccess": b"Require all denied\n"}), Tree("htaccess-folder", {b"x": some, b"raw/.HTACCESS/y": some}),
+        # Its project gets the name: what lies beside that is everybody's.
+        Tree("htaccess-project", {b"x": some}),
         Tree("nested-run", {b"Runs/Run_2026-01-01/x": some, b"x": b"1"}), Tree("dot-folders", {b".../x": some, b".. ./y": some}),
     ]  # fmt: skip
 
