@@ -14,8 +14,6 @@ extension ComponentSender {
   static let checkpointInterval: UInt64 = 1_000_000_000
   /// A round while it is being found out how many sessions are worth while.
   private static let tryingInterval: UInt64 = 250_000_000
-  /// Beyond it the window of a connection is what bounds it, in nanoseconds: 2 MiB in 5 ms are 400 MB/s, which is what one core encrypts.
-  private static let longRoundTrip: UInt64 = 5_000_000
   /// What is left of a file has to be worth a log-in.
   static let joinLimit: UInt64 = 4 << 20
 

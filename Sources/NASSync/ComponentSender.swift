@@ -38,11 +38,13 @@ struct ComponentSender: Sendable {
     let pending = components.filter { $0.state == .pending }
     let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file })
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
-    let lanes = 48 * width
+    let roundTrip = pool.roundTrip ?? 0
+    let isLong = roundTrip > Self.longRoundTrip ? try await pipelines() : false
+    let lanes = Self.lanes(small, width: width, isLong: isLong)
     let handfuls = Self.handfuls(small, lanes: lanes)
     let smallTurn = Turn()
     let largeTurn = Turn()
-    let spare = SpareSessions(width - min(large.count, width), roundTrip: large.isEmpty || width == 1 ? 0 : try await roundTrip())
+    let spare = SpareSessions(width - min(large.count, width), roundTrip: roundTrip)
     try await makeFolders(folders)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
@@ -66,18 +68,25 @@ struct ComponentSender: Sendable {
     do { try await recorder.finish() } catch { throw .failure(error, sessionLost: false) }
   }
 
-  /// Nanoseconds of one question, before anything else is on the way: the shorter of two, since a busy machine is not a long way.
-  private func roundTrip() async throws(TransportError) -> UInt64 {
-    try await pool.withSession(width: 1) { (session) throws(TransportError) in
-      var shortest = UInt64.max
-      for _ in 0..<2 {
-        let began = clock.monotonicNanoseconds
-        _ = try await session.entry(at: staging)
-        shortest = min(shortest, clock.monotonicNanoseconds - began)
-      }
-      return shortest
-    }
+  /// Whether a session has many requests on the way over one connection.
+  private func pipelines() async throws(TransportError) -> Bool {
+    try await pool.withSession(width: 1) { (session) throws(TransportError) in session.capabilities.joinsUploads }
   }
+
+  /// How many small files are on their way at once. Each takes two and a half round trips: over a long way it is their number that bounds the rate, up to
+  /// what a server has handles for; over a short one it is the processors, and few lanes with several files each cost less.
+  static func lanes(_ rows: [ComponentRow], width: Int, isLong: Bool) -> Int {
+    let few = 48 * width
+    guard isLong, !rows.isEmpty else { return few }
+    let mean = rows.reduce(UInt64(0)) { $0 &+ $1.entry.fingerprint.size } / UInt64(rows.count)
+    // Each lane has read its file before there is room for it.
+    return max(few, min(256 * width, Int(clamping: UInt64(laneBytes * width) / max(1, mean))))
+  }
+
+  /// Bytes that the lanes of one session hold, on the average.
+  private static let laneBytes = 8 << 20
+  /// Beyond it the window of a connection is what bounds it, in nanoseconds: 2 MiB in 5 ms are 400 MB/s, which is about what one core encrypts.
+  static let longRoundTrip: UInt64 = 5_000_000
 
   private static func partition(_ rows: [ComponentRow]) -> (small: [ComponentRow], large: [ComponentRow]) {
     var small: [ComponentRow] = []

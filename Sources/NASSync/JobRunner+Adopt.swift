@@ -1,5 +1,6 @@
 import Intake
 import JobQueue
+import Synchronization
 import SyncModel
 import Transport
 import Verification
@@ -132,17 +133,12 @@ extension JobRunner {
       }
     }
     let sizes = Dictionary(toCompare.map { ($0.remote, rows[$0.index].entry.fingerprint.size) }) { $1 }
+    let entries = toCompare.map { rows[$0.index].entry }
+    // Both sides hash at the same time.
+    async let hashedHere = Self.attempted { () async throws(StepFailure) in try await localDigests(of: entries, in: folder, ground) }
     let digests = try await remoteDigests(toCompare.map(\.remote), sizes: sizes)
-    for (index, remote) in toCompare {
+    for ((index, remote), local) in zip(toCompare, try await hashedHere.get()) {
       let entry = rows[index].entry
-      let local: ContentDigest
-      if let ground, ground.kept.contains(where: { $0.path == entry.path }), let published = ground.published[entry.path] {
-        local = published
-      } else {
-        do { local = try await FileStream.digest(of: entry, in: folder, on: environment.readers.next()) } catch {
-          throw StepFailure(error)
-        }
-      }
       guard case .digest(let found, _)? = digests[remote] else {
         conflict(index, local: local, "it cannot be read there")
         continue
@@ -185,6 +181,27 @@ extension JobRunner {
       do { try await publisher.makeRoom(for: wrong) } catch { throw StepFailure(error) }
     }
     return rows
+  }
+
+  /// The digests of files here, in their order. Of what is not here any more and was published, the published one.
+  private func localDigests(
+    of entries: [RunEntry], in folder: RunFolder, _ ground: RepairGround?
+  ) async throws(StepFailure) -> [ContentDigest] {
+    let kept = ground.map { ground in Set(ground.kept.map(\.path)).intersection(ground.published.keys) } ?? []
+    let found = Mutex([ContentDigest?](repeating: nil, count: entries.count))
+    do {
+      try await Turn.each(of: Array(entries.enumerated()), atOnce: 4) { (number, entry) throws(TransportError) in
+        if kept.contains(entry.path), let published = ground?.published[entry.path] {
+          found.withLock { $0[number] = published }
+          return
+        }
+        do throws(SyncFailure) {
+          let digest = try await FileStream.digest(of: entry, in: folder, on: environment.readers.next())
+          found.withLock { $0[number] = digest }
+        } catch { throw .failure(error, sessionLost: false) }
+      }
+    } catch { throw StepFailure(error) }
+    return found.withLock { $0.compactMap { $0 } }
   }
 
   /// Two instruments, or two workstations, whose runs would lie in one folder: neither is merged into the other.

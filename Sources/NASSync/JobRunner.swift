@@ -98,6 +98,11 @@ struct JobRunner: Sendable {
     if let unanswered { throw unanswered }
     try await reach(job)
     await route.pool.warm(width: width(for: registered))
+    if (route.pool.roundTrip ?? 0) > ComponentSender.longRoundTrip {
+      // Finding it takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks again.
+      let pool = route.pool
+      Task { _ = try? await pool.hasher() }  // the proof is told what went wrong
+    }
     let layout = try await layout(of: job)
     let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)
     let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
@@ -298,16 +303,24 @@ struct JobRunner: Sendable {
   private func offersRoot(_ session: any TransportSession, _ job: JobRow) async throws(TransportError) -> Bool {
     let place = route.root.appending(job.relative)
     guard route.survey.known != nil, session.capabilities.renames else {
-      _ = try await session.entry(at: place)
+      _ = try await timed(place, session)
       return true
     }
     // Side by side, so that it takes no longer than one question.
     do {
-      async let run = session.entry(at: place)
-      async let root = session.entry(at: route.root)
+      async let run = timed(place, session)
+      async let root = timed(route.root, session)
       let found = (try await run, try await root)
       return found.0 != nil || found.1 != nil
     } catch { throw TransportError.wrapping(error) }
+  }
+
+  /// Asks for an entry, and has the pool know how long that took.
+  private func timed(_ path: RemotePath, _ session: any TransportSession) async throws(TransportError) -> RemoteEntry? {
+    let began = environment.clock.monotonicNanoseconds
+    let entry = try await session.entry(at: path)
+    route.pool.answered(after: environment.clock.monotonicNanoseconds - began)
+    return entry
   }
 
   private static func unanswered(_ error: TransportError) -> StepFailure {

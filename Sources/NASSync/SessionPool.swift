@@ -37,6 +37,7 @@ actor SessionPool {
   /// The hasher that is being made: whoever wants one waits for it.
   private var making: Task<Result<RenewedHasher?, TransportError>, Never>?
   private let learnedSync = Mutex<Bool?>(nil)
+  private let shortestRoundTrip = Mutex<UInt64?>(nil)
   /// What `interrupt()` must reach without waiting for the actor.
   private let interruptible = Mutex<[any TransportSession]>([])
   private let interruptibleHasher = Mutex<(any RemoteHasher)?>(nil)
@@ -232,6 +233,14 @@ actor SessionPool {
 
   /// Remembers the answer: asking is a whole `sync` of the NAS.
   nonisolated func learned(canSync answer: Bool) { learnedSync.withLock { $0 = answer } }
+
+  /// Nanoseconds of the way there and back: of the shortest single question so far, since a busy machine is not a long way. Nil where none was timed.
+  nonisolated var roundTrip: UInt64? { shortestRoundTrip.withLock { $0 } }
+
+  /// A question was answered after so many nanoseconds, with little else on the line.
+  nonisolated func answered(after nanoseconds: UInt64) {
+    shortestRoundTrip.withLock { $0 = min($0 ?? .max, nanoseconds) }
+  }
 
   /// Forgets the hasher; the next job makes a new one.
   /// - Parameter lost: Only where it is this one still.
