@@ -40,7 +40,7 @@ struct ComponentSender: Sendable {
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
     let roundTrip = pool.roundTrip ?? 0
     let isLong = roundTrip > Self.longRoundTrip ? try await pipelines() : false
-    let lanes = Self.lanes(small, width: width, isLong: isLong)
+    let lanes = Self.lanes(small.map(\.entry.fingerprint.size), width: width, isLong: isLong)
     let handfuls = Self.handfuls(small, lanes: lanes)
     let smallTurn = Turn()
     let largeTurn = Turn()
@@ -75,15 +75,22 @@ struct ComponentSender: Sendable {
 
   /// How many small files are on their way at once. Each takes two and a half round trips: over a long way it is their number that bounds the rate, up to
   /// what a server has handles for; over a short one it is the processors, and few lanes with several files each cost less.
-  static func lanes(_ rows: [ComponentRow], width: Int, isLong: Bool) -> Int {
+  /// - Parameter sizes: Of the files.
+  static func lanes(_ sizes: [UInt64], width: Int, isLong: Bool) -> Int {
     let few = 48 * width
-    guard isLong, !rows.isEmpty else { return few }
-    let mean = rows.reduce(UInt64(0)) { $0 &+ $1.entry.fingerprint.size } / UInt64(rows.count)
-    // Each lane has read its file before there is room for it.
-    return max(few, min(256 * width, Int(clamping: UInt64(laneBytes * width) / max(1, mean))))
+    guard isLong, !sizes.isEmpty else { return few }
+    // Each lane has read its file before there is room for it, and the largest may come together.
+    var rest = UInt64(laneBytes * width)
+    var count = 0
+    for size in sizes.sorted(by: >) {
+      guard count < 256 * width, size <= rest else { return max(few, count) }
+      rest -= size
+      count += 1
+    }
+    return 256 * width
   }
 
-  /// Bytes that the lanes of one session hold, on the average.
+  /// Bytes that the lanes of one session hold at most, where they are more than few.
   private static let laneBytes = 8 << 20
   /// Beyond it the window of a connection is what bounds it, in nanoseconds: 2 MiB in 5 ms are 400 MB/s, which is about what one core encrypts.
   static let longRoundTrip: UInt64 = 5_000_000

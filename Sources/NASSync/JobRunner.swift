@@ -100,8 +100,7 @@ struct JobRunner: Sendable {
     await route.pool.warm(width: width(for: registered))
     if (route.pool.roundTrip ?? 0) > ComponentSender.longRoundTrip {
       // Finding it takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks again.
-      let pool = route.pool
-      Task { _ = try? await pool.hasher() }  // the proof is told what went wrong
+      await route.pool.prepareHasher()
     }
     let layout = try await layout(of: job)
     let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)

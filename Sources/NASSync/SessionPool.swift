@@ -203,6 +203,9 @@ actor SessionPool {
       SyncFailure(.interrupted, "the hashing program was being looked for", hint: "It is asked for again."), sessionLost: false)
   }
 
+  /// Has the hasher looked for, and waits for nothing.
+  func prepareHasher() { if knownHasher == nil, making == nil { _ = beginMaking() } }
+
   private func beginMaking() -> Task<Result<RenewedHasher?, TransportError>, Never> {
     let task = Task { await make() }
     making = task

@@ -111,7 +111,9 @@ final class LibSSH2Session {
 
   /// Waits until the last call, which said EAGAIN, can go on.
   func waitForSocket(_ action: String, by deadline: Deadline) throws(TransportError) {
-    switch waitUntilReady([(socket.number, blockedEvents)], interruption: interrupter.descriptor, deadline: deadline) {
+    // A server that always says something, and never what is waited for, would be listened to for ever.
+    let isLate = deadline.hasPassed
+    switch isLate ? .timedOut : waitUntilReady([(socket.number, blockedEvents)], interruption: interrupter.descriptor, deadline: deadline) {
     case .ready: return
     case .interrupted: throw .interruptedConnection
     case .timedOut:

@@ -17,13 +17,19 @@ final class LibSSHChannel: SSHChannel {
   private var isFreed = false
   private var inputEnded = false
   private var outputEnded = false
-  /// Whether something was asked of libssh after the last look at what it holds, so that it may hold more.
-  private var mayHoldData = true
+  /// Whether the server knows of it.
+  var isBound = false
+  /// Bytes that had come when there was nothing to read: where more have come since, libssh may hold some. Nil where nobody has looked.
+  private var quietAt: UInt64?
+  /// Bytes that had come and gone when nothing more could be written: where others have, it may be possible again.
+  private var blockedAt: (in: UInt64, out: UInt64)?
   /// Bytes that the socket had taken when it would take no more; nil where it takes them.
   private var stuckAt: UInt64?
   private var complaints: [UInt8] = []
   private var alive: LivenessWatch
 
+  /// How often the socket is read for one call at most: its caller has others to look after, deadlines among them.
+  private static let mostRounds = 64
   /// Standard error kept until somebody asks; the rest is dropped.
   private static let complaintLimit = 64 * 1024
 
@@ -43,12 +49,11 @@ final class LibSSHChannel: SSHChannel {
     guard !isFreed else { throw gone }
     guard let start = buffer.baseAddress, buffer.count > 0 else { return .bytes(0) }
     if outputEnded { return .endOfStream }
-    while true {
+    for _ in 0..<Self.mostRounds {
       let before = session.bytesIn
-      mayHoldData = false
       let count = ssh_channel_read_nonblocking(raw, start, UInt32(clamping: buffer.count), 0)
       if count > 0 {
-        mayHoldData = true
+        quietAt = nil
         return .bytes(Int(count))
       }
       // Standard error comes in the same window.
@@ -58,13 +63,16 @@ final class LibSSHChannel: SSHChannel {
         return .endOfStream
       }
       guard count >= 0 || count == SSH_AGAIN else { throw broken() }
+      quietAt = session.bytesIn
       if session.bytesIn == before { return .wouldBlock }
     }
+    quietAt = nil
+    return .wouldBlock
   }
 
   private func takeComplaints() throws(TransportError) {
     var buffer = [UInt8](repeating: 0, count: 4096)
-    while true {
+    for _ in 0..<Self.mostRounds {
       let count = ssh_channel_read_nonblocking(raw, &buffer, UInt32(buffer.count), 1)
       guard count > 0 else {
         if count == SSH_ERROR { throw broken() }
@@ -88,14 +96,22 @@ final class LibSSHChannel: SSHChannel {
   func write(_ buffer: UnsafeRawBufferPointer) throws(TransportError) -> CarrierResult {
     guard !isFreed else { throw gone }
     guard let start = buffer.baseAddress, buffer.count > 0 else { return .bytes(0) }
-    mayHoldData = true
-    if isStuck { return .wouldBlock }
+    if isStuck { return blocked }
     let count = ssh_channel_write(raw, start, UInt32(clamping: buffer.count))
     noteStuck()
-    if count > 0 { return .bytes(Int(count)) }
-    if count == 0 || count == SSH_AGAIN { return .wouldBlock }
-    if ssh_channel_is_closed(raw) != 0, ssh_get_status(session.raw) & (SSH_CLOSED | SSH_CLOSED_ERROR) == 0 { return .endOfStream }
+    if count > 0 {
+      blockedAt = nil
+      return .bytes(Int(count))
+    }
+    if count == 0 || count == SSH_AGAIN { return blocked }
+    // The far side reads no more, and may have said why: that is read yet.
+    if session.isRefusal, !session.isOver { return .endOfStream }
     throw broken()
+  }
+
+  private var blocked: CarrierResult {
+    blockedAt = (session.bytesIn, session.bytesOut)
+    return .wouldBlock
   }
 
   /// Whether libssh holds bytes that the socket does not take. Offers them to it.
@@ -120,7 +136,6 @@ final class LibSSHChannel: SSHChannel {
   func sendEndOfInput() throws(TransportError) -> CarrierResult {
     guard !isFreed else { throw gone }
     if inputEnded { return .bytes(0) }
-    mayHoldData = true
     switch ssh_channel_send_eof(raw) {
     case SSH_OK, SSH_AGAIN:
       // Where it is not sent yet it lies behind what was written, and goes with it.
@@ -134,12 +149,12 @@ final class LibSSHChannel: SSHChannel {
 
   func pollDescriptors(wantsWrite: Bool) -> [(descriptor: Int32, events: Int16)] {
     var events = Int16(POLLIN)
+    // This may move bytes either way, so it comes before the looks at what was moved.
     if !isFreed, session.hasUnsent { events |= Int16(POLLOUT) }
     var descriptors = [(descriptor: session.socket.number, events: events)]
-    // What this look finds stays there, and is looked for again until somebody has read it.
-    if !isFreed, !outputEnded, mayHoldData, ssh_channel_poll(raw, 0) != 0 || ssh_channel_poll(raw, 1) > 0 {
-      descriptors.append((session.alwaysReady.descriptor, Int16(POLLIN)))
-    }
+    let mayRead = !outputEnded && quietAt != session.bytesIn
+    let mayWrite = wantsWrite && blockedAt.map { $0 != (session.bytesIn, session.bytesOut) } ?? false
+    if !isFreed, mayRead || mayWrite { descriptors.append((session.alwaysReady.descriptor, Int16(POLLIN))) }
     return descriptors
   }
 
@@ -152,12 +167,11 @@ final class LibSSHChannel: SSHChannel {
     }
     // Bytes that wait for room are question enough: their acknowledgement, or the lack of one, is the answer.
     if alive.isDue, !isStuck {
-      mayHoldData = true
       // The call that follows an answer only takes note of it. Where one is still waited for, none is sent, and its silence counts.
       let before = session.bytesOut
       ssh_send_keepalive(session.raw)
       if session.bytesOut == before, !session.hasUnsent { ssh_send_keepalive(session.raw) }
-      if ssh_get_status(session.raw) & SSH_CLOSED_ERROR != 0 { throw broken() }
+      if session.isOver { throw broken() }
       alive.sent(really: true)
     }
     return alive.millisecondsToNext
@@ -172,7 +186,7 @@ final class LibSSHChannel: SSHChannel {
     while true {
       let status = ssh_channel_get_exit_status(raw)
       if status >= 0 { return status }
-      guard ssh_channel_is_closed(raw) == 0 else { return nil }
+      guard ssh_channel_is_closed(raw) == 0, !session.isOver, !deadline.hasPassed else { return nil }
       let events = [(descriptor: session.socket.number, events: Int16(POLLIN))]
       guard waitUntilReady(events, interruption: session.interrupter.descriptor, deadline: deadline) == .ready else { return nil }
     }
@@ -183,7 +197,7 @@ final class LibSSHChannel: SSHChannel {
     guard !isFreed else { return }
     isFreed = true
     let deadline = Deadline(after: .seconds(1))
-    while ssh_channel_is_open(raw) != 0, ssh_channel_close(raw) == SSH_AGAIN {
+    while isBound, ssh_channel_close(raw) == SSH_AGAIN {
       let events = [(descriptor: session.socket.number, events: Int16(POLLIN | POLLOUT))]
       if waitUntilReady(events, interruption: session.interrupter.descriptor, deadline: deadline) != .ready {
         shutdown(session.socket.number, Int32(SHUT_RDWR))

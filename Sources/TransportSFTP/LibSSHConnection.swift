@@ -27,11 +27,7 @@ package final class LibSSHConnection: SSHConnection {
     let socket = try TCPConnector.connect(to: settings.host, port: settings.port, deadline: deadline, interrupter: interrupter)
     let session = try LibSSHSession(socket: socket, interrupter: interrupter)
     try Self.choose(session, settings, policy)
-    try session.finish("beginning an SSH connection with \(name)", by: deadline) {
-      let code = ssh_connect(session.raw)
-      session.keepFromBlocking()
-      return LibSSHSession.step(code)
-    }
+    try session.finish("beginning an SSH connection with \(name)", by: deadline) { session.connect() }
     serverIdentification = ssh_get_serverbanner(session.raw).map { displayText(String(cString: $0)) } ?? ""
     let key = try Self.hostKey(of: session, name)
     hostKeyFingerprint = key.fingerprint
@@ -113,6 +109,7 @@ package final class LibSSHConnection: SSHConnection {
         .network, "the NAS refused a channel while opening one to \(name) (\(session.words))",
         hint: "Lower `connections` in the equipment profile or raise MaxSessions on the NAS.")
     }
+    channel.isBound = true
     let what = purpose == .sftp ? "sftp" : "a command"
     var isDenied = false
     try session.finish("starting \(what) on \(name)", by: deadline) {
@@ -143,7 +140,7 @@ package final class LibSSHConnection: SSHConnection {
     guard !isClosed else { return }
     isClosed = true
     openedChannel?.abandon()
-    if !session.hasUnsent { ssh_disconnect(session.raw) }
+    if !session.hasUnsent { session.disconnect() }
     shutdown(session.socket.number, Int32(SHUT_RDWR))
   }
 

@@ -32,7 +32,7 @@ struct LibSSHLogin {
     let pair = try parse()
     defer { ssh_key_free(pair) }
     let shown = displayText(key.path)
-    switch try asked(session, action, deadline, { ssh_userauth_publickey(session.raw, nil, pair) }) {
+    switch try asked(session, action, deadline, withKey: true, { ssh_userauth_publickey(session.raw, nil, pair) }) {
     case .success: return
     case .partial:
       throw .lostConnection(
@@ -49,20 +49,29 @@ struct LibSSHLogin {
 
   /// Drives one attempt to its end.
   private func asked(
-    _ session: LibSSHSession, _ action: String, _ deadline: Deadline, _ attempt: () -> Int32
+    _ session: LibSSHSession, _ action: String, _ deadline: Deadline, withKey: Bool = false, _ attempt: () -> Int32
   ) throws(TransportError) -> Answer {
     while true {
       switch attempt() {
       case SSH_AUTH_SUCCESS.rawValue: return .success
-      case SSH_AUTH_AGAIN.rawValue: try session.waitForSocket(action, by: deadline)
+      case SSH_AUTH_AGAIN.rawValue:
+        if withKey, session.isOver, Self.refuses(session.words) { return .denied }
+        try session.waitForSocket(action, by: deadline)
       case SSH_AUTH_PARTIAL.rawValue: return .partial
       case SSH_AUTH_DENIED.rawValue:
         // A connection that is cut while the answer is awaited is no refusal, and no reason to give up.
         if session.isCut { throw session.failure(while: action) }
         return .denied
-      default: throw session.failure(while: action)
+      default:
+        if withKey, Self.refuses(session.words) { return .denied }
+        throw session.failure(while: action)
       }
     }
+  }
+
+  /// Whether a server ended the connection because it lets nobody try any more: a refusal, and none that becomes better by trying.
+  private static func refuses(_ words: String) -> Bool {
+    words.contains("SSH_MSG_DISCONNECT") && (words.contains("authentication failures") || words.contains(": 14:"))
   }
 
   private func parse() throws(TransportError) -> ssh_key {

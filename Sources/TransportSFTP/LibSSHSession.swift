@@ -14,6 +14,9 @@ final class LibSSHSession {
   let interrupter: Interrupter
   /// Fired from the start: what to poll where data waits inside libssh and the socket is silent.
   let alwaysReady = Interrupter()
+  /// libssh's own descriptor of the socket. It takes it over when it begins to connect.
+  private let own: Int32
+  private var isTakenOver = false
   /// What has gone over the socket; libssh writes to it.
   private let counters: UnsafeMutablePointer<ssh_counter_struct>
 
@@ -26,8 +29,9 @@ final class LibSSHSession {
 
   /// - Parameter socket: Connected.
   init(socket: FileDescriptor, interrupter: Interrupter) throws(TransportError) {
-    let own = fcntl(socket.number, F_DUPFD_CLOEXEC, 0)
-    guard LibSSHSession.initialised == 0, own >= 0, let session = ssh_new() else {
+    own = fcntl(socket.number, F_DUPFD_CLOEXEC, 0)
+    // libssh keeps 16 bits of the number.
+    guard LibSSHSession.initialised == 0, (0...0xffff).contains(own), let session = ssh_new() else {
       if own >= 0 { Glibc.close(own) }
       throw .lostConnection(.local, "libssh cannot be started", hint: "Free memory on this machine, and raise the limit on open files.")
     }
@@ -39,13 +43,16 @@ final class LibSSHSession {
     alwaysReady.interrupt()
     ssh_set_blocking(session, 0)
     ssh_set_counters(session, counters, nil)
+    // What a server asks of a client is refused; libssh would keep all of it for somebody to look at.
+    ssh_set_message_callback(session, { _, _, _ in 1 }, nil)
     nassync_ssh_option_socket(session, own)
   }
 
   deinit {
-    // Nothing inside libssh can wait once the socket is shut down. Its descriptor goes with it.
+    // Nothing inside libssh can wait once the socket is shut down. The descriptor that it took over goes with it.
     shutdown(socket.number, Int32(SHUT_RDWR))
     ssh_free(raw)
+    if !isTakenOver { Glibc.close(own) }
     counters.deinitialize(count: 1)
     counters.deallocate()
   }
@@ -100,14 +107,39 @@ final class LibSSHSession {
     }
   }
 
+  /// One step of connecting and exchanging keys.
+  func connect() -> Step {
+    isTakenOver = true
+    let code = ssh_connect(raw)
+    keepFromBlocking()
+    return Self.step(code)
+  }
+
+  /// Says good-bye. All channels are gone afterwards.
+  func disconnect() {
+    // It forgets a descriptor that it was given, and does not close it.
+    let descriptor = ssh_get_fd(raw)
+    ssh_disconnect(raw)
+    if descriptor >= 0 { Glibc.close(descriptor) }
+  }
+
+  /// Whether the session has come to its end: some calls ask to be repeated for ever then.
+  var isOver: Bool { ssh_get_status(raw) & (SSH_CLOSED | SSH_CLOSED_ERROR) != 0 }
+
   /// Waits until the last call, which wants to be repeated, can go on.
   func waitForSocket(_ action: String, by deadline: Deadline) throws(TransportError) {
+    if isOver { throw failure(while: action) }
+    // A server that always says something, and never what is waited for, would be listened to for ever.
+    if deadline.hasPassed { throw Self.late(action) }
     switch waitUntilReady([(socket.number, blockedEvents)], interruption: interrupter.descriptor, deadline: deadline) {
     case .ready: return
     case .interrupted: throw .interruptedConnection
-    case .timedOut:
-      throw .lostConnection(.timeout, "no answer while \(action)", hint: "Check that the NAS is up and not overloaded; it is tried again.")
+    case .timedOut: throw Self.late(action)
     }
+  }
+
+  private static func late(_ action: String) -> TransportError {
+    .lostConnection(.timeout, "no answer while \(action)", hint: "Check that the NAS is up and not overloaded; it is tried again.")
   }
 
   private var blockedEvents: Int16 {

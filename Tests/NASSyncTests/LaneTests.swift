@@ -35,6 +35,19 @@ import Transport
     #expect(LaneClimb(isLong: true, most: 4).wants == 4)
   }
 
+  /// Over a long way the number of files on their way is what counts; what is read for them stays bounded.
+  @Test func moreSmallFilesAtOnceOverALongWay() {
+    let small = [UInt64](repeating: 4096, count: 10_000)
+    #expect(ComponentSender.lanes(small, width: 4, isLong: false) == 192)
+    #expect(ComponentSender.lanes(small, width: 4, isLong: true) == 1024)
+    #expect(ComponentSender.lanes([UInt64](repeating: 64 << 10, count: 1_000), width: 2, isLong: true) == 256)
+    #expect(ComponentSender.lanes([UInt64](repeating: 255 << 10, count: 1_000), width: 2, isLong: true) == 96)
+    // The largest may come one after the other, however many small ones there are.
+    #expect(ComponentSender.lanes(small + [UInt64](repeating: 255 << 10, count: 1_000), width: 4, isLong: true) == 192)
+    #expect(ComponentSender.lanes([], width: 1, isLong: true) == 48)
+    #expect(ComponentSender.lanes([0, 0], width: 1, isLong: true) == 256)
+  }
+
   /// A round in which fewer wrote than are wanted says nothing about the wish.
   @Test func onlyAWholeRoundCounts() {
     var climb = LaneClimb()

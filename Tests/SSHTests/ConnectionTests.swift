@@ -258,6 +258,59 @@ import Transport
     }
   }
 
+  /// The server's last word comes while its answer is waited for: it is a refusal, and nobody waits on.
+  @Test(arguments: Library.allCases) func aServerThatEndsTheConnectionAtARefusedKey(library: Library) async throws {
+    try await LoopbackSSHD.with(extraConfiguration: ["MaxAuthTries 1"]) { server in
+      var settings = server.settings
+      settings.connectTimeout = .seconds(10)
+      settings.keyFile = try await server.makeUserKey(.ed25519, name: "stranger", authorised: false)
+      let failure = try #require(await failureOfConnecting(settings, by: library))
+      #expect(failure.kind == .auth, "\(failure)")
+    }
+  }
+
+  /// Lines before its name are a server's right; without an end they would be listened to for ever.
+  @Test(arguments: Library.allCases) func aServerThatNeverComesToItsNameEndsAtTheDeadline(library: Library) async throws {
+    try await LoopbackSSHD.with { server in
+      let end = try await RawHTTPServer.with({ $0.sendForEver(Array("patience\r\n".utf8), every: 2_000) }) { chatterer in
+        var settings = server.settings
+        settings.port = chatterer.port
+        settings.connectTimeout = .milliseconds(700)
+        return try await timedEndOfConnecting(settings, interrupter: Interrupter(), by: library)
+      }
+      #expect(end.finished - end.started < .seconds(3))
+    }
+  }
+
+  /// A service that runs for months makes many connections.
+  @Test(arguments: Library.allCases) func aClosedConnectionLeavesNoDescriptor(library: Library) async throws {
+    try await LoopbackSSHD.with { server in
+      for _ in 0..<3 { _ = try await tryConnecting(server.settings, by: library) }
+      var left = 0
+      for _ in 0..<50 {
+        left = try openSockets(to: UInt16(server.port))
+        if left == 0 { break }
+        try await Task.sleep(for: .milliseconds(100))
+      }
+      #expect(left == 0)
+    }
+  }
+
+  /// How many descriptors of this process are connections to that port of this machine.
+  private func openSockets(to port: UInt16) throws -> Int {
+    let wanted = ":" + String(format: "%04X", port)
+    let lines = try String(contentsOfFile: "/proc/self/net/tcp", encoding: .utf8).split(separator: "\n").dropFirst()
+    let nodes = lines.compactMap { line -> Substring? in
+      let fields = line.split(separator: " ")
+      return fields.count > 9 && fields[2].hasSuffix(wanted) ? fields[9] : nil
+    }
+    let own = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap {
+      // One that was closed meanwhile is none.
+      try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")  // see the line above
+    }
+    return nodes.count { own.contains("socket:[\($0)]") }
+  }
+
   @Test(arguments: Library.allCases) func silenceEndsAtTheDeadline(library: Library) async throws {
     try await LoopbackSSHD.with { server in
       try await SilentListener.with { port in
