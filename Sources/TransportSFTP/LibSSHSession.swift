@@ -94,11 +94,6 @@ final class LibSSHSession {
     }
   }
 
-  /// `finish` for calls that return libssh's usual three codes.
-  func finishCode(_ action: String, by deadline: Deadline, _ call: () -> Int32) throws(TransportError) {
-    try finish(action, by: deadline) { Self.step(call()) }
-  }
-
   static func step(_ code: Int32) -> Step {
     switch code {
     case SSH_OK: .done
@@ -150,7 +145,7 @@ final class LibSSHSession {
 
   /// libssh makes its socket a blocking one when it finds it connected; a send that does not fit would then hold its thread for as long as the
   /// other side likes.
-  func keepFromBlocking() {
+  private func keepFromBlocking() {
     let flags = fcntl(socket.number, F_GETFL)
     if flags >= 0, flags & O_NONBLOCK == 0 { _ = fcntl(socket.number, F_SETFL, flags | O_NONBLOCK) }
   }
