@@ -40,7 +40,7 @@ public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStrin
     return nil
   }
 
-  /// All bytes at once; one by one, as an array does it, takes several times as long.
+  /// All bytes at once, and not one by one as an array does it: runs have many paths, and each is looked up often.
   public func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
 
   /// - Throws: `Invalid`, as `init(bytes:)`.
