@@ -41,7 +41,7 @@ extension ComponentSender {
         try await stream.skip(to: mark.bytes)
       } catch { throw .failure(error, sessionLost: false) }
       let handle = try await session.beginUpload(path, resumingAt: mark, size: size, modified: seconds(entry.fingerprint.modified))
-      let lanes = UploadLanes(UploadLane(session, handle))
+      let lanes = UploadLanes(UploadLane(session, handle), growth: size >= EarlyDigests.followLimit ? follow(entry.path) : nil)
       let guests = LaneGuests()
       let sent: Result<Void, TransportError>
       do throws(TransportError) {
@@ -63,9 +63,11 @@ extension ComponentSender {
         try await settle([lanes.main] + lanes.joined)
         lanes.isFlushing = true
         try await session.finishUpload(handle, modified: seconds(entry.fingerprint.modified), mode: nil, durable: true)
+        lanes.growth?.isWhole(size)
         try await record(row, state: .sent, durable: size, digest: digest, isFile: true)
         sent = .success(())
       } catch {
+        lanes.growth?.abandon()
         await guests.sendAway()
         await keep(row, await stream.position, lanes)
         await session.abandonUpload(handle)
@@ -195,6 +197,7 @@ extension ComponentSender {
       if !failures.contains(where: \.stands) { lanes.isFlushing = false }
       if let failed = failures.first(where: \.stands) ?? failures.first { return .failure(failed.error) }
       do throws(TransportError) {
+        lanes.growth?.reached(position)
         try await record(row, state: .pending, durable: position, digest: nil, isFile: true)
         return .success(())
       } catch {

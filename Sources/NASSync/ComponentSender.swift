@@ -28,6 +28,8 @@ struct ComponentSender: Sendable {
   /// Whether each small file is made durable by itself, because nothing else on the NAS can do it for all of them.
   let flushesSmallFiles: @Sendable () -> Bool
   let flushed: FlushLedger
+  /// Has a large file hashed while it is written; see `EarlyDigests.follow`.
+  let follow: @Sendable (RelativePath) -> FileGrowth?
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024

@@ -7,10 +7,12 @@ import Verification
 
 extension JobRunner {
   /// Makes the staging folder and clears it of what this snapshot does not have.
-  /// - Parameter changed: Components that are no longer what an earlier attempt sent.
+  /// - Parameters:
+  ///   - tree: What lies in it; nil where it is not there.
+  ///   - changed: Components that are no longer what an earlier attempt sent.
   /// - Returns: What an earlier attempt left there that is still of use.
   func prepareStaging(
-    _ job: JobRow, layout: RemoteLayout, changed: [RelativePath]
+    _ job: JobRow, layout: RemoteLayout, tree: RemoteTree?, changed: [RelativePath]
   ) async throws(StepFailure) -> [RelativePath: RemoteEntry] {
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     do {
@@ -21,13 +23,10 @@ extension JobRunner {
         try await session.discardUploads(under: layout.staging, except: marks)
         // Nothing is staged, and what lies in its place was looked at when it was adopted.
         if layout.inPlace { return [:] }
-        if let parent = layout.final.parent, parent.relative != nil { try await session.makeFolder(parent) }
-        var staged: [RelativePath: RemoteEntry] = [:]
-        if let tree = try await RemoteTree.walk(layout.staging, session: session, limit: Self.treeLimit(components.count)) {
-          staged = tree.entries
-          try await Self.clear(&staged, of: components, changed: Set(changed), layout: layout, session: session)
-        }
-        try await session.makeFolder(layout.staging)
+        var staged = tree?.entries ?? [:]
+        try await Self.clear(&staged, of: components, changed: Set(changed), layout: layout, session: session)
+        // With the folder for manifest and receipt in it, which are then written at once.
+        try await session.makeFolder(layout.staging.appending(layout.metadata))
         return staged
       }
     } catch { throw StepFailure(error) }
@@ -67,16 +66,9 @@ extension JobRunner {
   /// nothing is overwritten. Where the job puts right what this program published there itself, a differing one stays to be sent.
   /// - Returns: The components with what was adopted.
   func adopt(
-    _ job: JobRow, layout: RemoteLayout, folder: RunFolder, record: [UInt8]?, ground: RepairGround?
+    _ job: JobRow, layout: RemoteLayout, tree: RemoteTree?, folder: RunFolder, record: [UInt8]?, ground: RepairGround?
   ) async throws(StepFailure) -> [ComponentRow] {
     var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
-    let tree: RemoteTree?
-    let limit = Self.treeLimit(rows.count)
-    do {
-      tree = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-        try await RemoteTree.walk(layout.final, session: session, limit: limit)
-      }
-    } catch { throw StepFailure(error) }
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
       for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }

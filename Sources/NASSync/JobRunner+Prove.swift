@@ -11,11 +11,15 @@ extension JobRunner {
   /// Proves every component by SHA-256, publishes the run in one step and settles the job as VERIFIED.
   func proveAndPublish(_ attempt: Attempt) async throws(StepFailure) {
     let job = await attempt.job
-    try await reach(job)
+    let asking = await attempt.asking
+    if asking == nil { try await reach(job) }
     let layout = try await layout(of: job)
+    // The verdict of the gate and the copy of the record do not depend on what the NAS holds.
+    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job) }
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
-    let trees = try await listTrees(layout, limit: Self.treeLimit(components.count))
+    let trees =
+      if let asking { try await asking.value.get() } else { try await listTrees(layout, limit: Self.treeLimit(components.count)) }
 
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
     let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
@@ -23,9 +27,7 @@ extension JobRunner {
     let extras = (trees.staging?.entries.keys.filter { !names.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
     if layout.inPlace { try await refuseForeignClaim(job, layout: layout) }
     let own = Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path))
-    // The verdict of the gate and the copy of the record do not depend on what the NAS holds.
-    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job) }
-    let known = Self.known(await attempt.early?.digests ?? [:], components, trees, layout)
+    let known = Self.known(await attempt.arrivedDigests, components, trees, layout)
     let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
@@ -42,7 +44,7 @@ extension JobRunner {
   /// What may lie in a run's place at most: twice what the queue knows of it, and what others put there by hand.
   static func treeLimit(_ known: Int) -> Int { 200_000 + 2 * known }
 
-  private func listTrees(_ layout: RemoteLayout, limit: Int) async throws(StepFailure) -> Trees {
+  func listTrees(_ layout: RemoteLayout, limit: Int) async throws(StepFailure) -> Trees {
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         do {
@@ -177,21 +179,32 @@ extension JobRunner {
         if case .digest(let found, _)? = digests[remote] { return found == expected }
         return false
       }
-      try await publisher.confirm(documents)
-      try await publisher.releaseClaim()
     } catch { throw StepFailure(error) }
-    // The rename, too, must outlive a power cut of the NAS before anybody counts on it.
-    if let parent = layout.final.parent {
-      let couldSync = route.pool.canSync == true
-      guard try await syncRemote(parent) || !couldSync else {
-        throw StepFailure(
-          SyncFailure(
-            .protocol, "the NAS could write its files to its disks before, and says that it cannot write \(parent)",
-            hint: "Check the NAS's disks. The run is published and proven; it is looked at once more.", retry: true))
-      }
+    async let synced = Self.attempted { () async throws(StepFailure) in try await makeRenameDurable(layout) }
+    let confirmed = await Self.attempted { () async throws(StepFailure) in
+      do throws(TransportError) {
+        try await publisher.confirm(documents)
+        try await publisher.releaseClaim()
+      } catch { throw StepFailure(error) }
     }
+    // Both come to their end: leaving the one alone would cancel it, and interrupt the shell that other jobs use, too.
+    let durable = await synced
+    try confirmed.get()
+    try durable.get()
     await writeLocally(job, documents)
     try await settleVerified(attempt, proof, documents)
+  }
+
+  /// The rename, too, must outlive a power cut of the NAS before anybody counts on it.
+  private func makeRenameDurable(_ layout: RemoteLayout) async throws(StepFailure) {
+    guard let parent = layout.final.parent else { return }
+    let couldSync = route.pool.canSync == true
+    guard try await syncRemote(parent) || !couldSync else {
+      throw StepFailure(
+        SyncFailure(
+          .protocol, "the NAS could write its files to its disks before, and says that it cannot write \(parent)",
+          hint: "Check the NAS's disks. The run is published and proven; it is looked at once more.", retry: true))
+    }
   }
 
   /// What lies in the published folder and is none of the run's: named in the receipt, so that nobody takes it for proven.

@@ -19,9 +19,11 @@ struct JobRunner: Sendable {
       try await proveAndPublish(attempt)
     } catch {
       var ended = error
+      await attempt.isOver()
       if !ended.unreachable, ended.failure.kind == .network || ended.failure.kind == .timeout, !environment.stop.isSet {
         ended.unreachable = await isSilent()
       }
+      if ended.failure.kind == .misconfigured, !environment.stop.isSet, let gone = await isGone(claimed) { ended = gone }
       await settle(attempt, ended)
     }
   }
@@ -42,17 +44,66 @@ struct JobRunner: Sendable {
     return false
   }
 
+  /// Whether the destination answers and its root, which was there before, is not there: a volume that goes away in the midst of an attempt looks like a
+  /// wrong `remote_root`, and nobody has to correct that.
+  private func isGone(_ job: JobRow) async -> StepFailure? {
+    do throws(TransportError) {
+      let isThere = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in try await offersRoot(session, job) }
+      return isThere ? nil : rootIsGone
+    } catch {
+      // Then it is not known, and what the attempt failed of stands.
+      return nil
+    }
+  }
+
+  private var rootIsGone: StepFailure {
+    StepFailure(
+      SyncFailure(
+        .network, "the NAS answers, but \(route.root) is not there now",
+        hint: "Look whether its volume is mounted: what is queued waits for it. Where the folder was moved, correct remote_root."),
+      unreachable: true)
+  }
+
   /// What one attempt knows, as it goes along.
   final actor Attempt {
     private(set) var job: JobRow
     private(set) var recorder: ProgressRecorder?
     /// What the NAS hashed while the run was sent, where this attempt sent it.
     private(set) var early: EarlyDigests?
+    /// Gathers them.
+    private var gathering: Task<Void, Never>?
+    /// What lies there, asked since this attempt brought the run over.
+    private(set) var asking: Task<Result<Trees, StepFailure>, Never>?
     init(_ job: JobRow) { self.job = job }
     func move(to job: JobRow) { self.job = job }
     func watch(_ recorder: ProgressRecorder, _ early: EarlyDigests) {
       self.recorder = recorder
       self.early = early
+    }
+    func broughtOver(_ gathering: Task<Void, Never>, _ asking: Task<Result<Trees, StepFailure>, Never>) {
+      self.gathering = gathering
+      self.asking = asking
+    }
+    /// What the NAS hashed, once it has hashed all that arrived.
+    var arrivedDigests: [RelativePath: ContentDigest] {
+      get async {
+        let (early, gathering) = (early, gathering)
+        await withTaskCancellationHandler {
+          await gathering?.value
+          await early?.settled()
+        } onCancel: {
+          // Nobody is cancelled but by whoever stops everything.
+          early?.drop()
+          gathering?.cancel()
+        }
+        return early?.digests ?? [:]
+      }
+    }
+    /// It has failed: nobody wants what is still being asked.
+    func isOver() async {
+      early?.drop()
+      asking?.cancel()
+      _ = await asking?.value
     }
     var progressed: Bool {
       get async { await recorder?.progressed ?? false }
@@ -103,12 +154,12 @@ struct JobRunner: Sendable {
       await route.pool.prepareHasher()
     }
     let layout = try await layout(of: job)
-    let rows = try await adopt(job, layout: layout, folder: folder, record: snapshot.record, ground: ground)
-    let prepared = try await prepareStaging(job, layout: layout, changed: difference.changed)
+    let trees = try await listTrees(layout, limit: Self.treeLimit(max(registered.count, wanted.entries.count)))
+    let rows = try await adopt(job, layout: layout, tree: trees.final, folder: folder, record: snapshot.record, ground: ground)
+    let prepared = try await prepareStaging(job, layout: layout, tree: trees.staging, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
     defer { environment.space.remove(job.id) }
     let early = EarlyDigests()
-    defer { early.end() }
     let recorder = ProgressRecorder(
       queue: environment.queue, job: job, worker: environment.worker, clock: environment.clock, components: rows, arrived: early.arrived
     ) { [events = environment.events, space = environment.space] progress in
@@ -120,28 +171,29 @@ struct JobRunner: Sendable {
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
-      staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows))
+      staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows),
+      follow: { early.follow($0, in: layout.staging) { await hasherForEarly(layout) } })
     // Where the sending fails, nobody waits for it: another job's hash may be before it.
     let preparing = Task {
       await prepareProof(layout)
       await hashEarly(early, layout)
     }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
-    early.end()
-    await preparing.value
-
     try await makeDurable(rows, sender.flushed, layout: layout)
+    early.end()
 
+    // What the proof asks first is asked meanwhile: whether the destination is still there, and what lies there.
+    let current = job
+    let asking = Task { await Self.attempted { () async throws(StepFailure) in try await look(current, layout, known: rows.count) } }
+    await attempt.broughtOver(preparing, asking)
     // The run may have grown while it was sent: what is published must be what lies on the disk.
-    let after = try await scan(job)
-    let moved = after.difference(from: snapshot)
+    let moved = try await scan(job).difference(from: snapshot)
     guard moved.isEmpty else {
       throw StepFailure(
         SyncFailure(
           .localChanged, "\(job.runPath) changed while it was being sent: \(moved)",
           hint: "Wait until the instrument has finished writing; it is tried again, and what is unchanged is not sent twice."))
     }
-    let current = job
     job = try await queued { () async throws(SyncFailure) in
       try await environment.queue.transition(
         current, on: .sent, worker: environment.worker,
@@ -149,6 +201,16 @@ struct JobRunner: Sendable {
     }
     environment.events.send(.stateChanged(jobID: job.id, runPath: job.runPath, from: .running, to: job.state))
     await attempt.move(to: job)
+  }
+
+  /// Whether the destination answers, and what lies there, in one go.
+  private func look(_ job: JobRow, _ layout: RemoteLayout, known: Int) async throws(StepFailure) -> Trees {
+    async let reached = Self.attempted { () async throws(StepFailure) in try await reach(job) }
+    async let listed = Self.attempted { () async throws(StepFailure) in try await listTrees(layout, limit: Self.treeLimit(known)) }
+    let trees = await listed
+    // A volume that is not mounted any more shows no folder, either.
+    try await reached.get()
+    return try trees.get()
   }
 
   /// Looks for the hashing program, and whether the NAS can be told to write everything to its disks at once, while the run is already sent: that takes
@@ -165,11 +227,16 @@ struct JobRunner: Sendable {
   private func hashEarly(_ early: EarlyDigests, _ layout: RemoteLayout) async {
     // What arrives after that is not gathered any more.
     defer { early.end() }
+    guard let hasher = await hasherForEarly(layout) else { return }
+    await early.collect(from: hasher, in: layout.staging)
+  }
+
+  private func hasherForEarly(_ layout: RemoteLayout) async -> (any RemoteHasher)? {
     guard !layout.inPlace, environment.verifyMethod != .readback,
       let hasher = try? await route.pool.hasher(),  // the proof asks again and is told what went wrong
       hasher.evidence == .server
-    else { return }
-    await early.collect(from: hasher, in: layout.staging)
+    else { return nil }
+    return hasher
   }
 
   /// Makes the NAS write what lies below a folder to its disks.
@@ -285,13 +352,7 @@ struct JobRunner: Sendable {
         suspects -= 1
       }
     }
-    guard isThere else {
-      throw StepFailure(
-        SyncFailure(
-          .network, "the NAS answers, but \(route.root) is not there now",
-          hint: "Look whether its volume is mounted: what is queued waits for it. Where the folder was moved, correct remote_root."),
-        unreachable: true)
-    }
+    guard isThere else { throw rootIsGone }
     let destination = route.pool.driver.address
     let outage = try await queued { () async throws(SyncFailure) in try await environment.queue.clearOutage(destination) }
     if outage { environment.events.send(.recovered(destination: destination)) }

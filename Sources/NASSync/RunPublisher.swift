@@ -59,25 +59,32 @@ struct RunPublisher: Sendable {
     if layout.inPlace { return }
     try await pool.withSession(width: 1) { (session) throws(TransportError) in
       try await session.makeFolder(layout.staging.appending(layout.metadata))
-      // Nobody sees the staging folder: here their order does not matter.
-      try await Turn.each(of: files(documents), atOnce: 3) { (path, content) throws(TransportError) in
-        let remote = layout.staging.appending(path)
-        try await Self.write(content, to: remote, session: session)
-        try await Self.requireWritten(content, at: remote, session: session)
-      }
       // Folder times last: every file written into a folder has changed them. Setting one changes no other.
-      guard session.capabilities.keepsTimes else { return }
-      let folders = components.filter { $0.entry.kind == .folder && $0.state != .adopted }
-      try await Turn.each(of: folders, atOnce: 64) { (row) throws(TransportError) in
-        do throws(TransportError) {
-          try await session.setModified(layout.staging.appending(row.entry.path), to: seconds(row.entry.fingerprint.modified))
-        } catch {
-          switch error {
-          // Published by an earlier attempt already, its time was set then; or files keep their times there and folders do not: `check` says
-          // so, and the receipt's run is none the worse.
-          case .notFound, .unsupported: return
-          default: throw error
-          }
+      let folders = session.capabilities.keepsTimes ? components.filter { $0.entry.kind == .folder && $0.state != .adopted } : []
+      do {
+        async let dated: Void = setTimes(of: folders.filter { $0.entry.path != layout.metadata }, session)
+        // Nobody sees the staging folder: here their order does not matter.
+        try await Turn.each(of: files(documents), atOnce: 3) { (path, content) throws(TransportError) in
+          let remote = layout.staging.appending(path)
+          try await Self.write(content, to: remote, session: session)
+          try await Self.requireWritten(content, at: remote, session: session)
+        }
+        try await dated
+      } catch { throw TransportError.wrapping(error) }
+      try await setTimes(of: folders.filter { $0.entry.path == layout.metadata }, session)
+    }
+  }
+
+  private func setTimes(of folders: [ComponentRow], _ session: any TransportSession) async throws(TransportError) {
+    try await Turn.each(of: folders, atOnce: 64) { (row) throws(TransportError) in
+      do throws(TransportError) {
+        try await session.setModified(layout.staging.appending(row.entry.path), to: seconds(row.entry.fingerprint.modified))
+      } catch {
+        switch error {
+        // Published by an earlier attempt already, its time was set then; or files keep their times there and folders do not: `check` says
+        // so, and the receipt's run is none the worse.
+        case .notFound, .unsupported: return
+        default: throw error
         }
       }
     }

@@ -264,6 +264,8 @@ actor SessionPool {
 
   /// Closes every session in order.
   func close() async {
+    // Whatever it is at, nobody waits for it any more.
+    interruptibleHasher.withLock { $0 }?.interrupt()
     let warming = warming.withLock { tasks in
       defer { tasks = [] }
       return tasks
@@ -355,6 +357,14 @@ private final class RenewedHasher: RemoteHasher {
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
     try await renewing { (hasher) throws(TransportError) in try await hasher.digests(of: paths, bytes: bytes, progress: progress) }
+  }
+
+  /// Not tried again: what comes of it is no more than a start for `digests`, and says nothing about the hasher's own connection.
+  func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? {
+    let used = state.withLock { $0.hasher }
+    do throws(TransportError) { return try await used.digest(of: path, whileWritten: growth) } catch {
+      throw .failure(error.failure, sessionLost: false)
+    }
   }
 
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {

@@ -56,7 +56,13 @@ final class UploadLanes: Sendable {
     set { flushing.store(newValue, ordering: .relaxed) }
   }
 
-  init(_ main: UploadLane) { self.main = main }
+  /// Told how much of the file has arrived, where it is hashed meanwhile.
+  let growth: FileGrowth?
+
+  init(_ main: UploadLane, growth: FileGrowth?) {
+    self.main = main
+    self.growth = growth
+  }
 
   /// Makes a part of the file durable while the sessions write on. One at a time: `checkpointed` comes before the next.
   func beginCheckpoint(_ work: @escaping @Sendable () async -> Result<Void, TransportError>) {

@@ -308,6 +308,11 @@ public protocol RemoteHasher: AnyObject, Sendable {
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest]
 
+  /// The digest of a file that somebody else is writing there, hashed as far as it has come while the rest is on its way.
+  /// - Returns: Nil where the far side cannot do that, or where the file was given up.
+  /// - Throws: `TransportError`, which says nothing about `digests`: that may work all the same.
+  func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest?
+
   /// Makes the far side write everything below a place to its disks, once for many small files.
   /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool
@@ -327,6 +332,9 @@ extension RemoteHasher {
   public func digests(
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] { try await digests(of: paths, progress: progress) }
+
+  /// For hashers that see a file only when it is whole.
+  public func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? { nil }
 
   /// For hashers that hold no connection of their own.
   public func rest() async {}

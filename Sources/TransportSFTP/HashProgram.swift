@@ -30,6 +30,16 @@ enum HashProgram: String, Hashable, Sendable, Codable, CaseIterable {
     }
   }
 
+  /// Hashes one file while it is written: see `RemoteCommand.init(following:)`.
+  var followingCommand: RemoteCommand {
+    switch self {
+    case .openssl: RemoteCommand(following: "openssl dgst -sha256 -r")
+    case .sha256sumZero, .sha256sum: RemoteCommand(following: "sha256sum")
+    case .shasum: RemoteCommand(following: "shasum -a 256")
+    case .sha256: RemoteCommand(following: "sha256")
+    }
+  }
+
   /// Between digest and name.
   var separator: [UInt8] {
     switch self {

@@ -46,6 +46,8 @@ final class LibSSH2Session {
   /// Repeats a call until it no longer says EAGAIN.
   /// - Returns: What it returned at last, 0 or more.
   func finish(_ action: String, by deadline: Deadline, _ call: () -> Int32) throws(TransportError) -> Int32 {
+    farewell.deadline = deadline
+    defer { farewell.deadline = nil }
     while true {
       let code = call()
       if code >= 0 { return code }
@@ -56,6 +58,8 @@ final class LibSSH2Session {
 
   /// Repeats a call that makes something until it has made it or fails.
   func make(_ action: String, by deadline: Deadline, _ call: () -> OpaquePointer?) throws(TransportError) -> OpaquePointer {
+    farewell.deadline = deadline
+    defer { farewell.deadline = nil }
     while true {
       if let made = call() { return made }
       let code = libssh2_session_last_errno(raw)
@@ -91,9 +95,12 @@ final class LibSSH2Session {
     return isOver && !farewell.said
   }
 
-  /// Whether the other side has said that it ends the connection (SSH_MSG_DISCONNECT); told by libssh2 from within a call.
+  /// What libssh2 tells and asks from within a call.
   private final class Farewell {
+    /// Whether the other side has said that it ends the connection (SSH_MSG_DISCONNECT).
     var said = false
+    /// From then on nothing more is read in this call: libssh2 comes back only when nothing is there, and a server can see to it that there always is.
+    var deadline: Deadline?
   }
 
   private func listenForFarewell() {
@@ -107,6 +114,17 @@ final class LibSSH2Session {
       }
     libssh2_session_abstract(raw)?.pointee = Unmanaged.passUnretained(farewell).toOpaque()
     libssh2_session_callback_set(raw, LIBSSH2_CALLBACK_DISCONNECT, unsafeBitCast(heard, to: UnsafeMutableRawPointer.self))
+    let receive: @convention(c) (Int32, UnsafeMutableRawPointer?, Int, Int32, UnsafeMutablePointer<UnsafeMutableRawPointer?>?) -> Int = {
+      socket, buffer, length, flags, abstract in
+      if let object = abstract?.pointee,
+        Unmanaged<Farewell>.fromOpaque(object).takeUnretainedValue().deadline?.hasPassed == true
+      {
+        return -Int(EAGAIN)
+      }
+      let count = recv(socket, buffer, length, flags)
+      return count < 0 ? -Int(errno) : count
+    }
+    libssh2_session_callback_set(raw, LIBSSH2_CALLBACK_RECV, unsafeBitCast(receive, to: UnsafeMutableRawPointer.self))
   }
 
   /// Waits until the last call, which said EAGAIN, can go on.

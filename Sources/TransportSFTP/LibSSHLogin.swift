@@ -22,16 +22,10 @@ struct LibSSHLogin {
   func perform(_ session: LibSSHSession, name: String, deadline: Deadline) throws(TransportError) {
     let user = displayText(settings.user)
     let action = "logging in to \(name) as \(user)"
-    // A server that asks nothing lets everybody in: that is its own affair.
-    if try asked(session, action, deadline, { ssh_userauth_none(session.raw, nil) }) == .success { return }
-    guard ssh_userauth_list(session.raw, nil) & Int32(bitPattern: SSH_AUTH_METHOD_PUBLICKEY) != 0 else {
-      throw .lostConnection(
-        .auth, "\(name) does not take keys from the user \(user), only: \(Self.methods(ssh_userauth_list(session.raw, nil)))",
-        hint: "Allow public-key login in the NAS's SSH settings and add the key there: nassync never uses passwords.")
-    }
     let pair = try parse()
     defer { ssh_key_free(pair) }
     let shown = displayText(key.path)
+    // At once, without asking what is offered: that would be a round trip. The refusal says it.
     switch try asked(session, action, deadline, withKey: true, { ssh_userauth_publickey(session.raw, nil, pair) }) {
     case .success: return
     case .partial:
@@ -39,6 +33,14 @@ struct LibSSHLogin {
         .auth, "\(name) takes the key \(shown) of \(user) and wants more: \(Self.methods(ssh_userauth_list(session.raw, nil)))",
         hint: "Let a key be enough for this user on the NAS (AuthenticationMethods publickey).")
     case .denied:
+      let offered = ssh_userauth_list(session.raw, nil)
+      if !session.isOver, offered != 0, offered & Int32(bitPattern: SSH_AUTH_METHOD_PUBLICKEY) == 0 {
+        // A server that asks nothing lets everybody in: that is its own affair.
+        if try asked(session, action, deadline, { ssh_userauth_none(session.raw, nil) }) == .success { return }
+        throw .lostConnection(
+          .auth, "\(name) does not take keys from the user \(user), only: \(Self.methods(offered))",
+          hint: "Allow public-key login in the NAS's SSH settings and add the key there: nassync never uses passwords.")
+      }
       throw .lostConnection(
         .auth, "\(name) refused the user \(user) with the key \(shown)",
         hint: "Check `user`, and that the key's .pub is in that user's authorized_keys on the NAS (and the folder closed to others).")

@@ -17,8 +17,20 @@ struct RemoteCommand: Hashable, Sendable {
   static let end = Array("NASSYNC-END ".utf8)
 
   /// - Parameter script: POSIX shell, without single quotes. Its answer is framed by the two marks.
-  init(script: StaticString) {
-    self.script = "\(script)"
+  init(script: StaticString) { self.init("\(script)") }
+
+  /// Gives a program on its standard input a file that is still being written. The first line of standard input names the file, each one after that says
+  /// how many more MiB of it are there, and the last one, `end`, that the rest is. Where that does not come, nothing more is read. `dd` reads no more than it is
+  /// told to; without it all is read at the end.
+  /// - Parameter program: As for `init(script:)`.
+  init(following program: StaticString) {
+    self.init(
+      #"IFS= read -r f && exec 3<"$f" && while read -r n; do case "$n" in end) cat <&3; break;; esac; "#
+        + #"dd bs=1048576 count="$n" <&3 2>/dev/null; done | \#(program)"#)
+  }
+
+  private init(_ script: String) {
+    self.script = script
     text = "exec /bin/sh -c 'echo NASSYNC-BEGIN; \(script); echo \"NASSYNC-END $?\"'"
   }
 

@@ -1,4 +1,5 @@
 import Executors
+import Synchronization
 import SyncModel
 import Transport
 
@@ -29,10 +30,14 @@ package enum RemoteShellOutcome: Sendable {
 package actor RemoteShell: RemoteHasher {
   private nonisolated let executor = ThreadExecutor(name: "shell")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
-  private nonisolated let interrupter: Interrupter
+  nonisolated let interrupter: Interrupter
+  /// Those that hash a growing file each, and are interrupted with this one.
+  private nonisolated let followers = Mutex<[RemoteShell]>([])
+  /// What was found out, for them: nobody has to wait for the thread of this one.
+  private nonisolated let found = Mutex<Place?>(nil)
   nonisolated let settings: SFTPSettings
-  private let connector: SSHConnector
-  private let hashingSilence: Duration
+  private nonisolated let connector: SSHConnector
+  private nonisolated let hashingSilence: Duration
   var connection: (any SSHConnection)?
   /// The shell that is kept over the connection, where that is possible.
   private var conversation: ShellConversation?
@@ -80,22 +85,50 @@ package actor RemoteShell: RemoteHasher {
       interrupter.interrupt()
     }
     switch try found.get() {
-    case .usable(let facts): return .available(shell, facts)
+    case .usable(let facts):
+      await shell.settleDown()
+      return .available(shell, facts)
     case .useless(let reason, let isLasting):
       await shell.close()
       return .unavailable(reason: reason, isLasting: isLasting)
     }
   }
 
+  private func settleDown() { found.withLock { $0 = Place(sftpRoot: sftpRoot, shellRoot: shellRoot, program: program) } }
+
   package nonisolated var evidence: Evidence { .server }
 
   /// Makes the calls in flight throw at once. The shell cannot be used again.
-  package nonisolated func interrupt() { interrupter.interrupt() }
+  package nonisolated func interrupt() {
+    interrupter.interrupt()
+    for follower in followers.withLock({ $0 }) { follower.interrupt() }
+  }
 
   /// What was found out stays known: the next command logs in and no more.
   package func rest() async { drop() }
 
+  /// Where files lie, and what hashes them; nil where this one is over.
+  struct Place: Sendable {
+    let sftpRoot: [UInt8]
+    let shellRoot: [UInt8]
+    let program: HashProgram
+  }
+  nonisolated var place: Place? { found.withLock { $0 } }
+
+  /// Another connection for the same place; nil where this one is over.
+  nonisolated func follower() -> RemoteShell? {
+    let other = RemoteShell(settings: settings, connector: connector, hashingSilence: hashingSilence, interrupter: Interrupter())
+    followers.withLock { $0.append(other) }
+    // Asked after it is among those that are interrupted.
+    if place == nil || interrupter.isInterrupted { other.interrupt() }
+    return other
+  }
+
+  nonisolated func dismiss(_ follower: RemoteShell) { followers.withLock { $0.removeAll { $0 === follower } } }
+
   package func close() {
+    found.withLock { $0 = nil }
+    for follower in followers.withLock({ $0 }) { follower.interrupt() }
     isClosed = true
     connection?.close()
     connection = nil
@@ -115,8 +148,11 @@ package actor RemoteShell: RemoteHasher {
   package func digests(
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
-    let seconds = Int64(clamping: min(bytes, Self.mostBytes) / Self.slowestRate)
-    return try await digests(of: paths, silence: settings.progressTimeout * 2 + .seconds(seconds), progress: progress)
+    try await digests(of: paths, silence: silence(for: bytes), progress: progress)
+  }
+
+  func silence(for bytes: UInt64) -> Duration {
+    settings.progressTimeout * 2 + .seconds(Int64(clamping: min(bytes, Self.mostBytes) / Self.slowestRate))
   }
 
   /// Bytes a second that the slowest NAS reads and hashes while it does other things, too.
@@ -175,7 +211,7 @@ package actor RemoteShell: RemoteHasher {
     }
   }
 
-  private func interruptibly<Answer: Sendable>(
+  func interruptibly<Answer: Sendable>(
     _ body: (isolated RemoteShell) throws(TransportError) -> Answer
   ) async throws(TransportError) -> Answer {
     guard !Task.isCancelled, !isClosed else { throw .interruptedConnection }
@@ -187,7 +223,7 @@ package actor RemoteShell: RemoteHasher {
     return try result.get()
   }
 
-  private func shellPath(of path: RemotePath) throws(TransportError) -> [UInt8] {
+  func shellPath(of path: RemotePath) throws(TransportError) -> [UInt8] {
     guard path.root == sftpRoot else {
       throw .failure(
         SyncFailure(.misconfigured, "\(path) is not below the folder that was probed", hint: "Run `nassync check`."), sessionLost: false)
@@ -195,7 +231,7 @@ package actor RemoteShell: RemoteHasher {
     return RemoteShell.join(shellRoot, path)
   }
 
-  private static func join(_ shellRoot: [UInt8], _ path: RemotePath) -> [UInt8] {
+  static func join(_ shellRoot: [UInt8], _ path: RemotePath) -> [UInt8] {
     guard let relative = path.relative else { return shellRoot.isEmpty ? [UInt8(ascii: "/")] : shellRoot }
     return shellRoot + [UInt8(ascii: "/")] + relative.bytes
   }

@@ -49,11 +49,10 @@ extension SFTPClient {
   func makeFolder(_ path: RemotePath) async throws(TransportError) {
     if knownFolders.contains(path) { return try check() }
     guard let parent = path.parent else { return try await checkRoot(path) }
-    // The folder above is there nearly always: one round trip.
+    try await makeChain(to: path)
+    if knownFolders.contains(path) { return }
     var made = try await status(of: .mkdir(path.bytes))
     if made.isMissing {
-      try await makeMissing(above: path)
-      if knownFolders.contains(path) { return }
       try await makeFolder(parent)
       made = try await status(of: .mkdir(path.bytes))
     }
@@ -61,28 +60,18 @@ extension SFTPClient {
     knownFolders.insert(path)
   }
 
-  /// Looks at all folders above at once, and makes what is missing of them and the folder itself in one go, the upper ones first. Whatever is not
+  /// Makes the folder and what is missing of those above in one go, the upper ones first, and looks at those that are there already. Whatever is not
   /// simply made or there is left to `makeFolder`, one after the other.
-  private func makeMissing(above path: RemotePath) async throws(TransportError) {
-    var chain: [RemotePath] = []
-    var next = path.parent
-    while let folder = next, !knownFolders.contains(folder) {
-      chain.append(folder)
-      next = folder.parent
-    }
-    chain.reverse()
-    let looks = try await ask(all: chain.map { .stat($0.bytes) })
-    var there = 0
-    for (folder, look) in zip(chain, looks) {
-      guard case .attributes(let found) = look, found.kind == .folder else { break }
-      knownFolders.insert(folder)
-      there += 1
-    }
-    let missing = chain.dropFirst(there) + [path]
+  private func makeChain(to path: RemotePath) async throws(TransportError) {
+    var chain: [RemotePath] = [path]
     // A root is never made.
-    guard missing.allSatisfy({ $0.parent != nil }) else { return }
-    for (folder, reply) in zip(missing, try await ask(all: missing.map { .mkdir($0.bytes) })) {
-      guard case .status(let status) = reply, status.isOK else { return }
+    while let folder = chain.last?.parent, folder.parent != nil, !knownFolders.contains(folder) { chain.append(folder) }
+    guard chain.count > 1 else { return }
+    chain.reverse()
+    // A server that answers in another order than it was asked in finds a folder missing above: that is told from the answers.
+    let replies = try await ask(all: chain.flatMap { [SFTPRequest.mkdir($0.bytes), .stat($0.bytes)] })
+    for (folder, index) in zip(chain, stride(from: 0, to: replies.count - 1, by: 2)) {
+      guard case .attributes(let found) = replies[index + 1], found.kind == .folder else { return }
       knownFolders.insert(folder)
     }
   }
@@ -150,8 +139,8 @@ extension SFTPClient {
   private func readEntries(_ handle: SFTPHandle, _ folder: RemotePath) async throws(TransportError) -> [RemoteEntry] {
     var entries: [RemoteEntry] = []
     var bytes = 0
-    // A small folder ends within two READDIRs; for a large one many are kept in flight.
-    var atOnce = 2
+    // OpenSSH gives a hundred names at a time: two hundred and the end come in one go; for a large folder many are kept in flight.
+    var atOnce = 4
     while true {
       var ended = false
       for reply in try await ask(all: [SFTPRequest](repeating: .readdir(handle), count: atOnce)) {

@@ -14,7 +14,11 @@ package struct RemoteTree: Sendable {
   package static func walk(
     _ folder: RemotePath, session: any TransportSession, limit: Int = 2_000_000
   ) async throws(TransportError) -> RemoteTree? {
-    guard let top = try await session.entry(at: folder) else { return nil }
+    // It is there as a rule: what it is and what is in it is asked at once.
+    async let listed = attempted(folder, session: session)
+    let top = try await session.entry(at: folder)
+    let first = await listed
+    guard let top else { return nil }
     guard top.kind == .folder else {
       throw .failure(
         SyncFailure(
@@ -25,6 +29,10 @@ package struct RemoteTree: Sendable {
     var level: [RelativePath?] = [nil]
     var depth = 0
     var largest = 0
+    // Asked beside each other: it may have been made between the two answers.
+    let now: [RemoteEntry]
+    if case .failure(.notFound) = first { now = try await session.list(folder) } else { now = try first.get() }
+    var ready: [(RelativePath?, [RemoteEntry])]? = [(nil, now)]
     while !level.isEmpty {
       depth += 1
       guard depth <= 1_000 else { throw endless(folder, tree.entries.count, depth) }
@@ -34,7 +42,9 @@ package struct RemoteTree: Sendable {
         // Huge folders one after the other: those in flight at once add up before anything can be counted.
         let slice = level[index..<min(index + (largest > largeFolder ? 1 : 32), level.count)]
         index += slice.count
-        for (parent, listed) in try await list(Array(slice), below: folder, session: session) {
+        let found: [(RelativePath?, [RemoteEntry])]
+        if let already = ready.take() { found = already } else { found = try await list(Array(slice), below: folder, session: session) }
+        for (parent, listed) in found {
           largest = max(largest, listed.count)
           guard tree.entries.count + listed.count <= limit else { throw endless(folder, tree.entries.count + listed.count, depth) }
           for entry in listed {
@@ -47,6 +57,10 @@ package struct RemoteTree: Sendable {
       level = next
     }
     return tree
+  }
+
+  private static func attempted(_ folder: RemotePath, session: any TransportSession) async -> Result<[RemoteEntry], TransportError> {
+    do throws(TransportError) { return .success(try await session.list(folder)) } catch { return .failure(error) }
   }
 
   private static let largeFolder = 20_000

@@ -74,6 +74,7 @@ package struct RemoteVerifier: Sendable {
     proofs.reserveCapacity(files.count)
     let asked = known.isEmpty ? files.map(\.remote) : files.map(\.remote).filter { known[$0] == nil }
     let before = files.count - asked.count
+    if before > 0 { progress(before) }
     let digests = try await remoteDigests(asked, sizes: sizes, storeKnows: fromStore) { progress(before + $0) }
     for file in files {
       switch known[file.remote].map({ RemoteDigest.digest($0, .server) }) ?? digests[file.remote] {

@@ -114,6 +114,12 @@ private final class FaultingHasher: RemoteHasher {
     }
   }
 
+  func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? {
+    try await plan.perform("digest", path) { () async throws(TransportError) in
+      try await base.digest(of: path, whileWritten: growth)
+    }
+  }
+
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
     try await plan.perform("syncFileSystem", path) { () async throws(TransportError) in
       let said = try await base.syncFileSystem(of: path)

@@ -31,8 +31,12 @@ import Transport
     try await LabFixture.with(method: method) { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(5000), "b.dat": noise(6000)])
       let plan = FaultPlan(before: { call in
-        guard call.name == "digests" || call.name == "download", call.isFor("a.dat") else { return }
-        do { try lab.flip(call.path?.description ?? "") } catch { Issue.record(error) }
+        guard call.name == "digests" || call.name == "download" else { return }
+        // Each time it was sent, before anybody asks for it.
+        do {
+          guard let path = try lab.staging(of: run).map({ $0 + "/a.dat" }), lab.exists(path) else { return }
+          if try lab.bytes(path) == noise(5000) { try lab.flip(path) }
+        } catch { Issue.record(error) }
       })
       let client = lab.client(plan)
       try await client.enqueue(run)
