@@ -114,7 +114,7 @@ struct RemoteCommand: Hashable, Sendable {
     }
   }
 
-  private static func read(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
+  static func read(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
     let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
       do throws(TransportError) { return .success(try channel.read(into: bytes)) } catch { return .failure(error) }
     }

@@ -9,7 +9,8 @@ extension RemoteShell {
     // A line of standard input names it.
     guard let place = place, path.root == place.sftpRoot else { return nil }
     let name = Self.join(place.shellRoot, path)
-    guard !name.contains(UInt8(ascii: "\n")), let follower = follower() else { return nil }
+    guard !name.contains(UInt8(ascii: "\n")) else { return nil }
+    let follower = follower()
     let wake = WakeSignal()
     growth.listen { wake.raise() }
     let digest: Result<ContentDigest?, TransportError>
@@ -57,7 +58,7 @@ extension RemoteShell {
       if now.end == .abandoned { return nil }
       if now.end == .whole, deadline == nil { deadline = Deadline(after: silence(for: now.bytes)) }
       var moved = try script.advance(channel, now)
-      switch try Self.read(channel, &buffer) {
+      switch try RemoteCommand.read(channel, &buffer) {
       case .bytes(let count):
         output += buffer[..<count]
         // A login profile may say something, too.
@@ -75,13 +76,6 @@ extension RemoteShell {
       let descriptors = channel.pollDescriptors(wantsWrite: script.hasMore) + [(wake.descriptor, 1)]
       _ = waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: until)
     }
-  }
-
-  private static func read(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
-    let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
-      do throws(TransportError) { return .success(try channel.read(into: bytes)) } catch { return .failure(error) }
-    }
-    return try result.get()
   }
 
   private static func readError(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {

@@ -115,8 +115,8 @@ package actor RemoteShell: RemoteHasher {
   }
   nonisolated var place: Place? { found.withLock { $0 } }
 
-  /// Another connection for the same place; nil where this one is over.
-  nonisolated func follower() -> RemoteShell? {
+  /// Another connection for the same place, interrupted already where this one is over.
+  nonisolated func follower() -> RemoteShell {
     let other = RemoteShell(settings: settings, connector: connector, hashingSilence: hashingSilence, interrupter: Interrupter())
     followers.withLock { $0.append(other) }
     // Asked after it is among those that are interrupted.
@@ -223,7 +223,7 @@ package actor RemoteShell: RemoteHasher {
     return try result.get()
   }
 
-  func shellPath(of path: RemotePath) throws(TransportError) -> [UInt8] {
+  private func shellPath(of path: RemotePath) throws(TransportError) -> [UInt8] {
     guard path.root == sftpRoot else {
       throw .failure(
         SyncFailure(.misconfigured, "\(path) is not below the folder that was probed", hint: "Run `nassync check`."), sessionLost: false)
