@@ -47,6 +47,7 @@ let package = Package(
   ],
   targets: [
     library("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+    library("CLibArchive", pkgConfig: "libarchive", apt: "libarchive-dev"),
     library("CLibSSH", pkgConfig: "libssh", apt: "libssh-dev"),
     library("CLibSSH2", pkgConfig: "libssh2", apt: "libssh2-1-dev"),
     library("CLibCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
@@ -65,7 +66,9 @@ let package = Package(
     room("JobQueue", ["CLinux", "SyncModel", "SQLite", "Executors", "Digests"]),
     room("Bandwidth", ["SyncModel"]),
     room("Transport", ["SyncModel", "Digests"]),
-    room("TransportSFTP", ["CLibSSH", "CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
+    room(
+      "TransportSFTP",
+      ["CLibArchive", "CLibSSH", "CLibSSH2", "CLibCrypto", "CLinux", "SyncModel", "Executors", "Digests", "Transport"]),
     room("TransportHTTP", ["CCurl", "CLibXML2", "CLibCrypto", "SyncModel", "Executors", "Digests", "Transport"]),
     room("Verification", ["SyncModel", "Digests", "Transport"]),
     room("Cleanup", ["CLinux", "Digests", "SyncModel", "Intake", "Verification"]),

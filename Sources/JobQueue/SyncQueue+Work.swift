@@ -85,16 +85,16 @@ extension SyncQueue {
           """,
           [.integer(job.number), .text(next.rawValue), .real(now), .text(job.state.rawValue), .optional(worker)] + values)
         guard changed == 1 else { return nil }
-        for proof in proofs {
-          try connection.run(
-            """
-            UPDATE component SET state = 'verified', remote_digest = ?3, published_digest = ?3, evidence = ?4, verified_at = ?5
-            WHERE job = ?1 AND path = ?2
-            """,
-            [
-              .integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now),
-            ])
-        }
+        // In the order of the table: each of its pages is then read and written once, and not as often as it has rows.
+        let ordered = proofs.sorted { $0.path < $1.path }
+        try connection.run(
+          """
+          UPDATE component SET state = 'verified', remote_digest = ?3, published_digest = ?3, evidence = ?4, verified_at = ?5
+          WHERE job = ?1 AND path = ?2
+          """,
+          each: ordered.lazy.map { proof in
+            [.integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now)]
+          })
       } catch { throw .sqlite(error) }
       if event == .proven { try Self.checkProven(connection, job, at: now) }
       if let pass = change.pass { try Self.insert(connection, pass, job: job) }
@@ -218,7 +218,8 @@ extension SyncQueue {
       do throws(SQLiteError) {
         var files: Int64 = 0
         var bytes: Int64 = 0
-        for item in progress {
+        // In the order of the table: files that lie side by side arrive together.
+        for item in progress.sorted(by: { $0.path < $1.path }) {
           let key: [Value] = [.integer(job.number), .blob(item.path.bytes)]
           let old = try connection.first("SELECT state, bytes_durable, kind FROM component WHERE job = ?1 AND path = ?2", key) {
             (done: $0.text(0) != "pending", bytes: $0.integer(1), isFile: $0.integer(2) == 0)

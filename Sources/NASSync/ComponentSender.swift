@@ -9,7 +9,7 @@ import Transport
 /// Brings a job's components into its staging folder: the data path.
 ///
 /// Every file is read once and hashed in the same pass. Bandwidth is awaited here and nowhere else. Small files travel many at a time, each in
-/// one burst; large ones as a stream of chunks over as many sessions as the link asks for (`ComponentSender+Large`), with their progress made
+/// one burst, or in one stream that is unpacked there (`ComponentSender+Small`); large ones as a stream of chunks over as many sessions as the link asks for (`ComponentSender+Large`), with their progress made
 /// durable on the NAS and in the queue as they go.
 struct ComponentSender: Sendable {
   let folder: RunFolder
@@ -30,6 +30,8 @@ struct ComponentSender: Sendable {
   let flushed: FlushLedger
   /// Has a large file hashed while it is written; see `EarlyDigests.follow`.
   let follow: @Sendable (RelativePath) -> FileGrowth?
+  /// Who writes many small files there from one stream.
+  let unpacker: FoundUnpacker
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
@@ -44,7 +46,6 @@ struct ComponentSender: Sendable {
     let isLong = roundTrip > Self.longRoundTrip ? try await pipelines() : false
     let lanes = Self.lanes(small.map(\.entry.fingerprint.size), width: width, isLong: isLong)
     let handfuls = Self.handfuls(small, lanes: lanes)
-    let smallTurn = Turn()
     let largeTurn = Turn()
     let spare = SpareSessions(width - min(large.count, width), roundTrip: roundTrip)
     try await makeFolders(folders)
@@ -56,9 +57,7 @@ struct ComponentSender: Sendable {
             spare.give()
           }
         }
-        for _ in 0..<min(handfuls.count, lanes) {
-          group.addTask { try await drain(handfuls, smallTurn) { (rows) throws(TransportError) in try await sendSmall(rows) } }
-        }
+        group.addTask { try await sendSmall(handfuls, lanes: lanes) }
         group.addTask { for link in links { try await sendLink(link) } }
         try await group.waitForAll()
       }
@@ -126,7 +125,7 @@ struct ComponentSender: Sendable {
     return handfuls
   }
 
-  private func drain<Work>(
+  func drain<Work>(
     _ work: [Work], _ turn: Turn, _ body: (Work) async throws(TransportError) -> Void
   ) async throws(TransportError) {
     while true {
@@ -171,52 +170,6 @@ struct ComponentSender: Sendable {
       try await session.makeSymlink(at: staging.appending(path), target: target)
     }
     try await record(row, state: .sent, durable: 0, digest: nil, isFile: false)
-  }
-
-  private func sendSmall(_ rows: [ComponentRow]) async throws(TransportError) {
-    let files: [(content: [UInt8], digest: ContentDigest)]
-    do { files = try await FileStream.readWhole(rows.map(\.entry), in: folder, on: readers.next()) } catch {
-      throw .failure(error, sessionLost: false)
-    }
-    var known: [ComponentProgress] = []
-    var unsent: [(file: WholeFile, progress: ComponentProgress)] = []
-    for (row, file) in zip(rows, files) {
-      let entry = row.entry
-      let progress = ComponentProgress(path: entry.path, state: .sent, bytesDurable: entry.fingerprint.size, localDigest: file.digest)
-      if isStaged(entry) {
-        known.append(progress)
-      } else {
-        let whole = WholeFile(content: file.content, path: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified))
-        unsent.append((whole, progress))
-      }
-    }
-    let arrived = Atomic<Int>(0)
-    var failure: TransportError?
-    do throws(TransportError) { try await put(unsent, arrived) } catch { failure = error }
-    // What arrived before a failure is there, and the failure is the one to report.
-    let progress = known + unsent.prefix(arrived.load(ordering: .relaxed)).map(\.progress)
-    do { try await recorder.record(progress, isFile: true) } catch {
-      throw failure ?? .failure(error, sessionLost: false)
-    }
-    if let failure { throw failure }
-  }
-
-  /// Puts files one after the other. `arrived` counts them.
-  private func put(_ files: [(file: WholeFile, progress: ComponentProgress)], _ arrived: borrowing Atomic<Int>) async throws(TransportError)
-  {
-    guard !files.isEmpty else { return }
-    try await awaitBandwidth(files.reduce(0) { $0 + $1.file.content.count })
-    try await pool.withSession(width: width) { (session) throws(TransportError) in
-      // Where a session is let in no more, the next one goes on after what arrived.
-      let before = arrived.load(ordering: .relaxed)
-      let durable = flushesSmallFiles()
-      if !durable { flushed.leaveOut() }
-      try await session.put(files[before...].map(\.file), durable: durable) { (index) throws(TransportError) in
-        arrived.store(before + index, ordering: .relaxed)
-        try checkStop()
-      }
-      arrived.store(files.count, ordering: .relaxed)
-    }
   }
 
   /// Whether an earlier attempt already put the whole file there: its time is set after its last byte, so the right time and size mean that

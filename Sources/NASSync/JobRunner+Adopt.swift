@@ -9,12 +9,12 @@ extension JobRunner {
   /// Makes the staging folder and clears it of what this snapshot does not have.
   /// - Parameters:
   ///   - tree: What lies in it; nil where it is not there.
+  ///   - components: The run's, with what was adopted.
   ///   - changed: Components that are no longer what an earlier attempt sent.
   /// - Returns: What an earlier attempt left there that is still of use.
   func prepareStaging(
-    _ job: JobRow, layout: RemoteLayout, tree: RemoteTree?, changed: [RelativePath]
+    layout: RemoteLayout, tree: RemoteTree?, components: [ComponentRow], changed: [RelativePath]
   ) async throws(StepFailure) -> [RelativePath: RemoteEntry] {
-    let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         let marks = components.compactMap { row in
@@ -38,6 +38,7 @@ extension JobRunner {
     _ staged: inout [RelativePath: RemoteEntry], of components: [ComponentRow], changed: Set<RelativePath>, layout: RemoteLayout,
     session: any TransportSession
   ) async throws(TransportError) {
+    guard !staged.isEmpty else { return }
     var wanted: [RelativePath: ComponentRow] = [:]
     for row in components { wanted[row.entry.path] = row }
     // Deepest first, so that a folder is empty of files of its own when its turn comes.
@@ -66,9 +67,10 @@ extension JobRunner {
   /// nothing is overwritten. Where the job puts right what this program published there itself, a differing one stays to be sent.
   /// - Returns: The components with what was adopted.
   func adopt(
-    _ job: JobRow, layout: RemoteLayout, tree: RemoteTree?, folder: RunFolder, record: [UInt8]?, ground: RepairGround?
+    _ job: JobRow, _ components: [ComponentRow], layout: RemoteLayout, tree: RemoteTree?, folder: RunFolder, record: [UInt8]?,
+    ground: RepairGround?
   ) async throws(StepFailure) -> [ComponentRow] {
-    var rows = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    var rows = components
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
       for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }

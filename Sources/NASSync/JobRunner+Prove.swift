@@ -26,8 +26,9 @@ extension JobRunner {
     let names = Set(expected.map(\.path))
     let extras = (trees.staging?.entries.keys.filter { !names.contains($0) && !layout.isBookkeeping($0) } ?? []).sorted()
     if layout.inPlace { try await refuseForeignClaim(job, layout: layout) }
-    let own = Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path))
-    let known = Self.known(await attempt.arrivedDigests, components, trees, layout)
+    // Asked for where nothing is renamed only.
+    let own = layout.inPlace ? Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path)) : []
+    let known = Self.known(await attempt.arrivedDigests, components, trees)
     let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
@@ -79,23 +80,23 @@ extension JobRunner {
   /// The digests that the NAS made while the run was sent, of files which the listing since shows as they were sent. One that is not the expected
   /// one is left out: it is asked for once more before anything is called different.
   private static func known(
-    _ early: [RelativePath: ContentDigest], _ components: [ComponentRow], _ trees: Trees, _ layout: RemoteLayout
-  ) -> [RemotePath: ContentDigest] {
+    _ early: [RelativePath: ContentDigest], _ components: [ComponentRow], _ trees: Trees
+  ) -> [RelativePath: ContentDigest] {
     guard !early.isEmpty, let staging = trees.staging else { return [:] }
-    var known: [RemotePath: ContentDigest] = [:]
+    var known: [RelativePath: ContentDigest] = [:]
     known.reserveCapacity(early.count)
     for row in components where row.entry.kind == .file {
       let path = row.entry.path
       guard let digest = early[path], digest == row.localDigest, let found = staging.entries[path], found.kind == .file,
         found.size == row.entry.fingerprint.size, found.modified == seconds(row.entry.fingerprint.modified)
       else { continue }
-      known[layout.staging.appending(path)] = digest
+      known[path] = digest
     }
     return known
   }
 
   private func verify(
-    _ job: JobRow, _ expected: [ExpectedEntry], known: [RemotePath: ContentDigest], own: Set<RelativePath>, extras: [RelativePath],
+    _ job: JobRow, _ expected: [ExpectedEntry], known: [RelativePath: ContentDigest], own: Set<RelativePath>, extras: [RelativePath],
     layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) -> VerificationOutcome {
     let events = environment.events

@@ -133,7 +133,7 @@ struct JobRunner: Sendable {
     }
     // An enqueue that was refused meanwhile is settled by this: the gate lets the run through now.
     try await queued { () async throws(SyncFailure) in try await environment.queue.clearBlocked(runPath: job.runPath) }
-    let registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
+    var registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     let ground = try await repairGround(job, snapshot: snapshot)
     let wanted = ground?.completing(snapshot) ?? snapshot
     let difference = wanted.difference(from: snapshot.replacingEntries(registered.map(\.entry)))
@@ -143,6 +143,8 @@ struct JobRunner: Sendable {
         try await environment.queue.replaceSnapshot(
           of: current, worker: environment.worker, entries: wanted.entries, reason: "\(difference)", isSame: Self.isSame)
       }
+      let replaced = job
+      registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: replaced) }
     }
     await attempt.move(to: job)
 
@@ -154,9 +156,10 @@ struct JobRunner: Sendable {
       await route.pool.prepareHasher()
     }
     let layout = try await layout(of: job)
-    let trees = try await listTrees(layout, limit: Self.treeLimit(max(registered.count, wanted.entries.count)))
-    let rows = try await adopt(job, layout: layout, tree: trees.final, folder: folder, record: snapshot.record, ground: ground)
-    let prepared = try await prepareStaging(job, layout: layout, tree: trees.staging, changed: difference.changed)
+    let trees = try await listTrees(layout, limit: Self.treeLimit(registered.count))
+    let rows = try await adopt(
+      job, registered, layout: layout, tree: trees.final, folder: folder, record: snapshot.record, ground: ground)
+    let prepared = try await prepareStaging(layout: layout, tree: trees.staging, components: rows, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
     defer { environment.space.remove(job.id) }
     let early = EarlyDigests()
@@ -168,14 +171,21 @@ struct JobRunner: Sendable {
     }
     await attempt.watch(recorder, early)
     try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
+    let current = job
+    let unpacker = FoundUnpacker()
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
       staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows),
-      follow: { early.follow($0, in: layout.staging) { await hasherForEarly(layout) } })
+      follow: { early.follow($0, in: layout.staging) { await hasherForEarly(layout) } },
+      unpacker: unpacker)
     // Where the sending fails, nobody waits for it: another job's hash may be before it.
     let preparing = Task {
       await prepareProof(layout)
+      // Who unpacks flushes nothing. And what came out wrong is sent in the plainest way the second time.
+      let mayStream = route.pool.canSync == true && current.mismatches == 0
+      let hasher = await hasherForEarly(layout)
+      unpacker.decide(mayStream ? hasher : nil)
       await hashEarly(early, layout)
     }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
@@ -183,7 +193,6 @@ struct JobRunner: Sendable {
     early.end()
 
     // What the proof asks first is asked meanwhile: whether the destination is still there, and what lies there.
-    let current = job
     let asking = Task { await Self.attempted { () async throws(StepFailure) in try await look(current, layout, known: rows.count) } }
     await attempt.broughtOver(preparing, asking)
     // The run may have grown while it was sent: what is published must be what lies on the disk.

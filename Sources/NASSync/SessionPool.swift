@@ -367,6 +367,14 @@ private final class RenewedHasher: RemoteHasher {
     }
   }
 
+  /// Not tried again: what was not confirmed is sent one by one.
+  func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
+    let used = state.withLock { $0.hasher }
+    do throws(TransportError) { try await used.unpack(feed, into: folder, isFar: isFar) } catch {
+      throw .failure(error.failure, sessionLost: false)
+    }
+  }
+
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
     try await renewing { (hasher) throws(TransportError) in try await hasher.syncFileSystem(of: path) }
   }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A path below a run's root (or below a destination's root): the exact bytes of its segments, none of which can climb.
 ///
 /// File names are bytes. Swift's `String` compares by canonical equivalence, so two names that differ only in normalisation form
@@ -80,7 +82,23 @@ public struct RelativePath: Hashable, Comparable, Sendable, Codable, CustomStrin
   public var description: String { displayText(of: bytes) }
 
   /// By bytes.
-  public static func < (left: RelativePath, right: RelativePath) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
+  public static func < (left: RelativePath, right: RelativePath) -> Bool {
+    let common = min(left.bytes.count, right.bytes.count)
+    let order = left.bytes.withUnsafeBytes { one in right.bytes.withUnsafeBytes { other in compare(one, other, common) } }
+    return order == 0 ? left.bytes.count < right.bytes.count : order < 0
+  }
+
+  /// By bytes, in one go: an array compares element by element.
+  public static func == (left: RelativePath, right: RelativePath) -> Bool {
+    guard left.bytes.count == right.bytes.count else { return false }
+    return left.bytes.withUnsafeBytes { one in right.bytes.withUnsafeBytes { other in compare(one, other, one.count) } } == 0
+  }
+
+  private static func compare(_ one: UnsafeRawBufferPointer, _ other: UnsafeRawBufferPointer, _ count: Int) -> Int32 {
+    // A path has at least one byte, so that neither is without an address.
+    guard let one = one.baseAddress, let other = other.baseAddress else { return 0 }
+    return memcmp(one, other, count)
+  }
 
   /// Reads what `encode(to:)` writes.
   public init(from decoder: any Decoder) throws {

@@ -32,8 +32,14 @@ public struct RunManifest: Hashable, Sendable {
 
   /// Sorts the entries; of a path given twice the last one counts.
   public init(_ entries: some Sequence<Entry>) {
+    let given = Array(entries)
+    // What comes from the queue is in order already, and there may be a million of them.
+    if zip(given, given.dropFirst()).allSatisfy({ $0.path < $1.path }) {
+      self.entries = given
+      return
+    }
     var unique: [RelativePath: ContentDigest] = [:]
-    for entry in entries { unique[entry.path] = entry.digest }
+    for entry in given { unique[entry.path] = entry.digest }
     self.entries = unique.map { Entry(path: $0.key, digest: $0.value) }.sorted { $0.path < $1.path }
   }
 

@@ -293,7 +293,7 @@ extension TransportSession {
   public func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {}
 }
 
-/// Hashes files on the destination itself.
+/// What can be done on the destination itself, without the bytes going there and back: hashing files most of all.
 public protocol RemoteHasher: AnyObject, Sendable {
   /// Digests of all the files, in one go where the destination allows. A file that is not there, or that the far side could not read, has no
   /// entry in the result. `progress` is called with the number of files done.
@@ -312,6 +312,15 @@ public protocol RemoteHasher: AnyObject, Sendable {
   /// - Returns: Nil where the far side cannot do that, or where the file was given up.
   /// - Throws: `TransportError`, which says nothing about `digests`: that may work all the same.
   func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest?
+
+  /// Writes small files below a folder as they are given, in one stream: no request and no answer for each. What is there is confirmed to the feed, and
+  /// flushed by nobody; what is not has to be sent by `TransportSession.put`. What has a file's name is replaced.
+  /// - Parameters:
+  ///   - feed: Closed at the end, whatever the end was; at once where the far side has no way of unpacking.
+  ///   - folder: There already, as every folder is in which a file lies.
+  ///   - isFar: Whether the way is so long that a confirmation is worth waiting for only after many files.
+  /// - Throws: `TransportError`, which says nothing about the other calls.
+  func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError)
 
   /// Makes the far side write everything below a place to its disks, once for many small files.
   /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
@@ -335,6 +344,9 @@ extension RemoteHasher {
 
   /// For hashers that see a file only when it is whole.
   public func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? { nil }
+
+  /// For a far side that unpacks nothing.
+  public func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) { feed.close() }
 
   /// For hashers that hold no connection of their own.
   public func rest() async {}

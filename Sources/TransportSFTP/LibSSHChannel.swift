@@ -109,6 +109,8 @@ final class LibSSHChannel: SSHChannel {
     throw broken()
   }
 
+  var room: Int? { isFreed ? nil : Int(ssh_channel_window_size(raw)) }
+
   private var blocked: CarrierResult {
     blockedAt = (session.bytesIn, session.bytesOut)
     return .wouldBlock

@@ -39,6 +39,7 @@ extension RemoteShell {
     program = place.program
     // FreeBSD's takes no arguments, and comes back before anything is written.
     hasSync = survey.programs.contains("sync") && survey.isLinux
+    if survey.programs.contains("tar"), let mask = survey.mask { fileMode = 0o666 & ~mask }
     if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero], &silent) != nil {
       programForOddNames = .sha256sumZero
     }

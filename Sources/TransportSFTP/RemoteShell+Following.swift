@@ -10,25 +10,12 @@ extension RemoteShell {
     guard let place = place, path.root == place.sftpRoot else { return nil }
     let name = Self.join(place.shellRoot, path)
     guard !name.contains(UInt8(ascii: "\n")) else { return nil }
-    let follower = follower()
     let wake = WakeSignal()
     growth.listen { wake.raise() }
-    let digest: Result<ContentDigest?, TransportError>
-    do throws(TransportError) {
-      digest = .success(try await follower.followed(name, by: place.program.followingCommand, growth, wake))
-    } catch {
-      digest = .failure(error)
+    defer { growth.listen {} }
+    return try await withCompanion { (shell) throws(TransportError) in
+      try shell.follow(name, place.program.followingCommand, growth, wake)
     }
-    growth.listen {}
-    await follower.close()
-    dismiss(follower)
-    return try digest.get()
-  }
-
-  private func followed(
-    _ name: [UInt8], by command: RemoteCommand, _ growth: FileGrowth, _ wake: WakeSignal
-  ) async throws(TransportError) -> ContentDigest? {
-    try await interruptibly { (shell) throws(TransportError) in try shell.follow(name, command, growth, wake) }
   }
 
   /// Blocks the calling thread until the file is whole and hashed.
@@ -78,7 +65,7 @@ extension RemoteShell {
     }
   }
 
-  private static func readError(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
+  static func readError(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
     let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
       do throws(TransportError) { return .success(try channel.readError(into: bytes)) } catch { return .failure(error) }
     }

@@ -31,13 +31,14 @@ package actor RemoteShell: RemoteHasher {
   private nonisolated let executor = ThreadExecutor(name: "shell")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
   nonisolated let interrupter: Interrupter
-  /// Those that hash a growing file each, and are interrupted with this one.
-  private nonisolated let followers = Mutex<[RemoteShell]>([])
+  /// Those that hash a growing file or unpack a stream each, and are interrupted with this one.
+  private nonisolated let companions = Mutex<[RemoteShell]>([])
   /// What was found out, for them: nobody has to wait for the thread of this one.
   private nonisolated let found = Mutex<Place?>(nil)
   nonisolated let settings: SFTPSettings
   private nonisolated let connector: SSHConnector
   private nonisolated let hashingSilence: Duration
+  private nonisolated let gate: HandshakeGate?
   var connection: (any SSHConnection)?
   /// The shell that is kept over the connection, where that is possible.
   private var conversation: ShellConversation?
@@ -55,8 +56,13 @@ package actor RemoteShell: RemoteHasher {
   var program = HashProgram.openssl
   var programForOddNames: HashProgram?
   var hasSync = false
+  /// Permission bits of a file that `tar` unpacks there; nil where there is no `tar`.
+  var fileMode: UInt32?
 
-  private init(settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, interrupter: Interrupter) {
+  private init(
+    settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, gate: HandshakeGate?, interrupter: Interrupter
+  ) {
+    self.gate = gate
     self.settings = settings
     self.connector = connector
     self.hashingSilence = hashingSilence
@@ -78,7 +84,18 @@ package actor RemoteShell: RemoteHasher {
     settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
     hashingSilence: Duration = .seconds(4 * 3600), interrupter: Interrupter = Interrupter()
   ) async throws(TransportError) -> RemoteShellOutcome {
-    let shell = RemoteShell(settings: settings, connector: connector, hashingSilence: hashingSilence, interrupter: interrupter)
+    try await open(
+      settings: settings, connector: connector, probe: probe, content: content, hashingSilence: hashingSilence, gate: nil,
+      interrupter: interrupter)
+  }
+
+  /// - Parameter gate: Entered by each further log-in; the caller has entered it for this one.
+  static func open(
+    settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
+    hashingSilence: Duration = .seconds(4 * 3600), gate: HandshakeGate?, interrupter: Interrupter = Interrupter()
+  ) async throws(TransportError) -> RemoteShellOutcome {
+    let shell = RemoteShell(
+      settings: settings, connector: connector, hashingSilence: hashingSilence, gate: gate, interrupter: interrupter)
     let found: Result<Exploration, TransportError> = await withTaskCancellationHandler {
       do throws(TransportError) { return .success(try await shell.explore(probe, content)) } catch { return .failure(error) }
     } onCancel: {
@@ -94,41 +111,70 @@ package actor RemoteShell: RemoteHasher {
     }
   }
 
-  private func settleDown() { found.withLock { $0 = Place(sftpRoot: sftpRoot, shellRoot: shellRoot, program: program) } }
+  private func settleDown() {
+    found.withLock { $0 = Place(sftpRoot: sftpRoot, shellRoot: shellRoot, program: program, fileMode: fileMode) }
+  }
 
   package nonisolated var evidence: Evidence { .server }
 
   /// Makes the calls in flight throw at once. The shell cannot be used again.
   package nonisolated func interrupt() {
     interrupter.interrupt()
-    for follower in followers.withLock({ $0 }) { follower.interrupt() }
+    for companion in companions.withLock({ $0 }) { companion.interrupt() }
   }
 
   /// What was found out stays known: the next command logs in and no more.
   package func rest() async { drop() }
 
-  /// Where files lie, and what hashes them; nil where this one is over.
+  /// Where files lie, what hashes them, and with what permission bits they are unpacked; nil where this one is over.
   struct Place: Sendable {
     let sftpRoot: [UInt8]
     let shellRoot: [UInt8]
     let program: HashProgram
+    let fileMode: UInt32?
   }
   nonisolated var place: Place? { found.withLock { $0 } }
 
-  /// Another connection for the same place, interrupted already where this one is over.
-  nonisolated func follower() -> RemoteShell {
-    let other = RemoteShell(settings: settings, connector: connector, hashingSilence: hashingSilence, interrupter: Interrupter())
-    followers.withLock { $0.append(other) }
+  /// Runs a body over another connection to the same place, on a thread of its own: this one serves others meanwhile. It is interrupted with this one.
+  nonisolated func withCompanion<Answer: Sendable>(
+    _ body: @Sendable (isolated RemoteShell) throws(TransportError) -> Answer
+  ) async throws(TransportError) -> Answer {
+    let companion = RemoteShell(
+      settings: settings, connector: connector, hashingSilence: hashingSilence, gate: nil, interrupter: Interrupter())
+    companions.withLock { $0.append(companion) }
     // Asked after it is among those that are interrupted.
-    if place == nil || interrupter.isInterrupted { other.interrupt() }
-    return other
+    if place == nil || interrupter.isInterrupted { companion.interrupt() }
+    let answer: Result<Answer, TransportError>
+    do throws(TransportError) {
+      try await logIn(companion)
+      answer = .success(try await companion.interruptibly(body))
+    } catch {
+      answer = .failure(error)
+    }
+    await companion.close()
+    companions.withLock { $0.removeAll { $0 === companion } }
+    return try answer.get()
   }
 
-  nonisolated func dismiss(_ follower: RemoteShell) { followers.withLock { $0.removeAll { $0 === follower } } }
+  private nonisolated func logIn(_ companion: RemoteShell) async throws(TransportError) {
+    try await gate?.enter()
+    let result: Result<Void, TransportError>
+    do throws(TransportError) { result = .success(try await companion.logIn()) } catch { result = .failure(error) }
+    await gate?.leave()
+    try result.get()
+  }
+
+  private func logIn() async throws(TransportError) {
+    try await interruptibly { (shell) throws(TransportError) in
+      do throws(RemoteCommand.Refusal) { _ = try shell.connected() } catch {
+        if case .failed(let error) = error { throw error }
+      }
+    }
+  }
 
   package func close() {
     found.withLock { $0 = nil }
-    for follower in followers.withLock({ $0 }) { follower.interrupt() }
+    for companion in companions.withLock({ $0 }) { companion.interrupt() }
     isClosed = true
     connection?.close()
     connection = nil

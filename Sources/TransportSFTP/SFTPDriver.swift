@@ -77,7 +77,8 @@ package final class SFTPDriver: TransportDriver {
     do throws(TransportError) {
       try await gate.enter()
       do throws(TransportError) {
-        outcome = .success(try await RemoteShell.open(settings: settings, connector: connector, probe: file, content: content))
+        outcome = .success(
+          try await RemoteShell.open(settings: settings, connector: connector, probe: file, content: content, gate: gate))
       } catch {
         await gate.leave()
         throw error

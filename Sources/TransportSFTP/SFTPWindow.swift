@@ -7,7 +7,7 @@ final class SFTPWindow {
     let continuation: CheckedContinuation<Result<Void, TransportError>, Never>
   }
 
-  let byteLimit: Int
+  private(set) var byteLimit: Int
   private(set) var countLimit: Int
   private var bytes = 0
   private var count = 0
@@ -18,6 +18,9 @@ final class SFTPWindow {
     self.byteLimit = max(byteLimit, 1)
     self.countLimit = max(countLimit, 1)
   }
+
+  /// Before anything is in flight.
+  func setByteLimit(_ limit: Int) { byteLimit = max(limit, 1) }
 
   /// Before anything is in flight.
   func setCountLimit(_ limit: Int) { countLimit = max(limit, 1) }

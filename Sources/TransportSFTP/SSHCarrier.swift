@@ -28,6 +28,8 @@ package protocol SSHChannel: AnyObject {
   func readError(into buffer: UnsafeMutableRawBufferPointer) throws(TransportError) -> CarrierResult
   /// Tells the far side that no more input comes. Non-blocking: `.wouldBlock` means call again; `.bytes(0)` is done.
   func sendEndOfInput() throws(TransportError) -> CarrierResult
+  /// Bytes that the far side has made room for and not been sent; nil where the carrier does not tell. Changes only with `read` and `write`.
+  var room: Int? { get }
   /// Exit status of an exec, once the end of its output has been read; nil where the server sent none.
   func exitStatus() -> Int32?
   /// What to hand to `poll(2)` now, given whether the caller wants to read and has something to write.
@@ -51,4 +53,9 @@ package protocol SSHConnection: AnyObject {
   /// The host key's fingerprint, `SHA256:…` as OpenSSH writes it; empty until a channel was opened.
   var hostKeyFingerprint: String { get }
   func close()
+}
+
+extension SSHChannel {
+  /// Of no use to most.
+  package var room: Int? { nil }
 }

@@ -37,7 +37,7 @@ package struct RemoteVerifier: Sendable {
   ///   - progress: Called with the number of files proven so far.
   /// - Throws: `TransportError` where the NAS could not be asked: nothing is known then, and nothing is proven.
   package func verify(
-    _ expected: [ExpectedEntry], known: [RemotePath: ContentDigest] = [:], storeKnows: Set<RelativePath> = [],
+    _ expected: [ExpectedEntry], known: [RelativePath: ContentDigest] = [:], storeKnows: Set<RelativePath> = [],
     absent: (@Sendable (RelativePath) -> RemotePath)? = nil,
     at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
     extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
@@ -63,8 +63,8 @@ package struct RemoteVerifier: Sendable {
       case .file(let digest):
         if found.kind == .file {
           files.append((entry.path, remote, digest))
-          sizes[remote] = entry.size ?? found.size
-          if storeKnows.contains(entry.path) { fromStore.insert(remote) }
+          if known[entry.path] == nil { sizes[remote] = entry.size ?? found.size }
+          if hasher?.evidence == .store, storeKnows.contains(entry.path) { fromStore.insert(remote) }
         } else {
           mismatches.append(wrongKind(entry.path, found, wanted: "a file"))
         }
@@ -72,12 +72,12 @@ package struct RemoteVerifier: Sendable {
     }
     var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
     proofs.reserveCapacity(files.count)
-    let asked = known.isEmpty ? files.map(\.remote) : files.map(\.remote).filter { known[$0] == nil }
+    let asked = known.isEmpty ? files.map(\.remote) : files.filter { known[$0.path] == nil }.map(\.remote)
     let before = files.count - asked.count
     if before > 0 { progress(before) }
     let digests = try await remoteDigests(asked, sizes: sizes, storeKnows: fromStore) { progress(before + $0) }
     for file in files {
-      switch known[file.remote].map({ RemoteDigest.digest($0, .server) }) ?? digests[file.remote] {
+      switch known[file.path].map({ RemoteDigest.digest($0, .server) }) ?? digests[file.remote] {
       case .digest(let digest, let evidence)?:
         if digest == file.digest {
           proofs[file.path] = VerifiedReceipt.Proof(digest: digest, evidence: evidence)

@@ -27,16 +27,19 @@ final class FaultPlan: Sendable {
   let withheld: [WithheldName]
   /// What the NAS says when it is told to write everything to its disks, by the number of the telling; nil for what it says itself.
   let syncs: @Sendable (Int) -> Bool?
+  /// Whether many small files may go in one stream, of which a plan sees nothing but the beginning and the end.
+  let unpacks: Bool
   private let before: Hook
   private let after: Hook
   private let seen = Mutex<[Call]>([])
 
   init(
-    inPlace: Bool = false, withheld: [WithheldName] = [], syncs: @escaping @Sendable (Int) -> Bool? = { _ in nil },
+    inPlace: Bool = false, withheld: [WithheldName] = [], unpacks: Bool = false, syncs: @escaping @Sendable (Int) -> Bool? = { _ in nil },
     before: @escaping Hook = { _ in }, after: @escaping Hook = { _ in }
   ) {
     self.inPlace = inPlace
     self.withheld = withheld
+    self.unpacks = unpacks
     self.syncs = syncs
     self.before = before
     self.after = after
@@ -117,6 +120,13 @@ private final class FaultingHasher: RemoteHasher {
   func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? {
     try await plan.perform("digest", path) { () async throws(TransportError) in
       try await base.digest(of: path, whileWritten: growth)
+    }
+  }
+
+  func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
+    guard plan.unpacks else { return feed.close() }
+    try await plan.perform("unpack", folder) { () async throws(TransportError) in
+      try await base.unpack(feed, into: folder, isFar: isFar)
     }
   }
 

@@ -230,6 +230,16 @@ public actor LoopbackSSHD: StoppableServer {
   /// Kills every session; the server goes on listening.
   public func killSessions() async throws { try await ProcessTree.kill(sessionProcesses) }
 
+  /// Kills the programs of that name that sessions run.
+  /// - Returns: How many there were.
+  public func killPrograms(named name: String) async throws -> Int {
+    let found = sessionProcesses.filter { pid in
+      (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == name + "\n"  // it may be gone by now
+    }
+    try await ProcessTree.kill(found)
+    return found.count
+  }
+
   /// What the server has logged since it was started.
   public nonisolated var log: String {
     (try? String(contentsOfFile: logFile, encoding: .utf8)) ?? ""  // nothing logged yet

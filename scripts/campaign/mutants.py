@@ -45,7 +45,7 @@ MUTANTS = {
         "small files are not flushed to the NAS's disk where nothing else does it",
         [
             (
-                "Sources/NASSync/ComponentSender.swift",
+                "Sources/NASSync/ComponentSender+Small.swift",
                 "      let durable = flushesSmallFiles()\n      if !durable { flushed.leaveOut() }\n",
                 "      let durable = false\n",
             ),

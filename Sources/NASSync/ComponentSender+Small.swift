@@ -1,0 +1,232 @@
+import Intake
+import JobQueue
+import Synchronization
+import SyncModel
+import Transport
+
+/// Who unpacks a stream on the far side, once that was found out.
+final class FoundUnpacker: Sendable {
+  private struct State {
+    var unpacker: (any RemoteHasher)?
+    var isDecided = false
+  }
+  private let state = Mutex(State())
+
+  /// Nil until it is found out, and where there is none.
+  var unpacker: (any RemoteHasher)? { state.withLock { $0.unpacker } }
+  /// Whether it was found out.
+  var isDecided: Bool { state.withLock { $0.isDecided } }
+
+  func decide(_ unpacker: (any RemoteHasher)?) { state.withLock { $0 = State(unpacker: unpacker, isDecided: true) } }
+}
+
+/// What was given to a stream and is not confirmed yet.
+private final class StreamLedger: Sendable {
+  private struct State {
+    var underway: [Int: [ComponentProgress]] = [:]
+    var refused: [Int] = []
+  }
+  private let state = Mutex(State())
+
+  /// Before it can be confirmed.
+  func gives(_ progress: [ComponentProgress], tag: Int) { state.withLock { $0.underway[tag] = progress } }
+
+  /// Nobody took it.
+  func refused(_ tag: Int) {
+    state.withLock { state in
+      state.underway[tag] = nil
+      state.refused.append(tag)
+    }
+  }
+
+  /// Takes out what has arrived.
+  func confirmed(_ tags: [Int]) -> [ComponentProgress] {
+    state.withLock { state in tags.flatMap { state.underway.removeValue(forKey: $0) ?? [] } }
+  }
+
+  /// Tags of what was taken and did not arrive, as far as anybody knows.
+  var lost: [Int] { state.withLock { Array($0.underway.keys) + $0.refused }.sorted() }
+}
+
+extension ComponentSender {
+  /// Sends small files, in handfuls: over the sessions, and, where there are many and the far side unpacks, in one stream as soon as that has begun.
+  func sendSmall(_ handfuls: [[ComponentRow]], lanes: Int) async throws(TransportError) {
+    let turn = Turn()
+    let stream = FileFeed()
+    let begun = Turn()
+    var rest: [[ComponentRow]] = []
+    // Over a long way the files are there before anybody knows who unpacks. Over a short one a moment's patience saves both sides half of their work.
+    let isPatient = (pool.roundTrip ?? 0) <= Self.longRoundTrip && Self.isWorthStreaming(handfuls[...])
+    if isPatient { await waitShortly(for: { unpacker.isDecided }) }
+    let streamsFirst = isPatient && unpacker.unpacker != nil
+    do {
+      rest = try await withThrowingTaskGroup(of: [[ComponentRow]].self) { group in
+        for number in 0..<min(handfuls.count, lanes) {
+          group.addTask {
+            // Nor are sessions opened for what little they would send: their log-ins would come before the stream's.
+            if number > 0, streamsFirst { await waitShortly(for: { stream.hasBegun || stream.isClosed }) }
+            while !stream.hasBegun {
+              // Whoever sees first that there is one looks after the stream; the others go on until it takes something.
+              if let unpacker = unpacker.unpacker, begun.value == 0, begun.advance() == 0,
+                Self.isWorthStreaming(handfuls[min(turn.value, handfuls.count)...])
+              {
+                return try await sendStream(handfuls, turn, stream, by: unpacker)
+              }
+              let index = turn.advance()
+              guard index < handfuls.count else { break }
+              try checkStop()
+              try await sendHandful(handfuls[index])
+            }
+            return []
+          }
+        }
+        return try await group.reduce(into: []) { $0 += $1 }
+      }
+    } catch { throw TransportError.wrapping(error) }
+    // What the stream did not bring there, and what it left.
+    rest += handfuls[min(turn.value, handfuls.count)...]
+    guard !rest.isEmpty else { return }
+    let left = rest
+    let leftTurn = Turn()
+    do {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for _ in 0..<min(left.count, lanes) {
+          group.addTask { try await drain(left, leftTurn) { (rows) throws(TransportError) in try await sendHandful(rows) } }
+        }
+        try await group.waitForAll()
+      }
+    } catch { throw TransportError.wrapping(error) }
+  }
+
+  /// Waits for something that comes in a moment, as a rule, and costs nothing but that.
+  private func waitShortly(for isThere: () -> Bool) async {
+    for _ in 0..<60 where !isThere() && !Task.isCancelled {
+      do { try await Task.sleep(for: .milliseconds(5)) } catch { return }
+    }
+  }
+
+  // MARK: - Over the sessions
+
+  private func sendHandful(_ rows: [ComponentRow]) async throws(TransportError) {
+    let (known, unsent) = try await read(rows)
+    let arrived = Atomic<Int>(0)
+    var failure: TransportError?
+    do throws(TransportError) { try await put(unsent, arrived) } catch { failure = error }
+    // What arrived before a failure is there, and the failure is the one to report.
+    let progress = known + unsent.prefix(arrived.load(ordering: .relaxed)).map(\.progress)
+    do { try await recorder.record(progress, isFile: true) } catch {
+      throw failure ?? .failure(error, sessionLost: false)
+    }
+    if let failure { throw failure }
+  }
+
+  private typealias SmallFile = (file: WholeFile, progress: ComponentProgress)
+
+  /// Reads and hashes files.
+  /// - Returns: Those that an earlier attempt put there, and those that are to be sent.
+  private func read(_ rows: [ComponentRow]) async throws(TransportError) -> (known: [ComponentProgress], unsent: [SmallFile]) {
+    let files: [(content: [UInt8], digest: ContentDigest)]
+    do { files = try await FileStream.readWhole(rows.map(\.entry), in: folder, on: readers.next()) } catch {
+      throw .failure(error, sessionLost: false)
+    }
+    var known: [ComponentProgress] = []
+    var unsent: [SmallFile] = []
+    for (row, file) in zip(rows, files) {
+      let entry = row.entry
+      let progress = ComponentProgress(path: entry.path, state: .sent, bytesDurable: entry.fingerprint.size, localDigest: file.digest)
+      if isStaged(entry) {
+        known.append(progress)
+      } else {
+        let whole = WholeFile(content: file.content, path: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified))
+        unsent.append((whole, progress))
+      }
+    }
+    return (known, unsent)
+  }
+
+  /// Puts files one after the other. `arrived` counts them.
+  private func put(_ files: [SmallFile], _ arrived: borrowing Atomic<Int>) async throws(TransportError) {
+    guard !files.isEmpty else { return }
+    try await awaitBandwidth(files.reduce(0) { $0 + $1.file.content.count })
+    try await pool.withSession(width: width) { (session) throws(TransportError) in
+      // Where a session is let in no more, the next one goes on after what arrived.
+      let before = arrived.load(ordering: .relaxed)
+      let durable = flushesSmallFiles()
+      if !durable { flushed.leaveOut() }
+      try await session.put(files[before...].map(\.file), durable: durable) { (index) throws(TransportError) in
+        arrived.store(before + index, ordering: .relaxed)
+        try checkStop()
+      }
+      arrived.store(files.count, ordering: .relaxed)
+    }
+  }
+
+  // MARK: - In one stream
+
+  /// So many files are worth a log-in.
+  private static let leastStreamed = 1_000
+
+  private static func isWorthStreaming(_ handfuls: ArraySlice<[ComponentRow]>) -> Bool {
+    var count = 0
+    for handful in handfuls {
+      count += handful.count
+      if count >= leastStreamed { return true }
+    }
+    return false
+  }
+
+  /// Sends what nobody has taken yet in one stream.
+  /// - Returns: What was taken and is not known to have arrived.
+  private func sendStream(
+    _ handfuls: [[ComponentRow]], _ turn: Turn, _ stream: FileFeed, by unpacker: any RemoteHasher
+  ) async throws(TransportError) -> [[ComponentRow]] {
+    // Whoever unpacks flushes nothing.
+    flushed.leaveOut()
+    let ledger = StreamLedger()
+    do {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask {
+          let isFar = (pool.roundTrip ?? 0) > Self.longRoundTrip
+          try? await unpacker.unpack(stream, into: staging, isFar: isFar)  // the sessions send what is not confirmed
+          stream.close()
+        }
+        group.addTask {
+          for await tags in stream.confirmations { try await record(ledger.confirmed(tags)) }
+        }
+        group.addTask {
+          defer { stream.end() }
+          try await withThrowingTaskGroup(of: Void.self) { givers in
+            for _ in 0..<Self.givers {
+              givers.addTask {
+                while case let index = turn.advance(), index < handfuls.count {
+                  try checkStop()
+                  guard try await give(handfuls[index], index, stream, ledger) else { return ledger.refused(index) }
+                }
+              }
+            }
+            try await givers.waitForAll()
+          }
+        }
+        try await group.waitForAll()
+      }
+    } catch { throw TransportError.wrapping(error) }
+    return ledger.lost.map { handfuls[$0] }
+  }
+
+  /// How many read and give: as many as there are processors to a small workstation.
+  private static let givers = 2
+
+  /// - Returns: False where the stream takes nothing any more.
+  private func give(_ rows: [ComponentRow], _ tag: Int, _ stream: FileFeed, _ ledger: StreamLedger) async throws(TransportError) -> Bool {
+    let (known, unsent) = try await read(rows)
+    if !known.isEmpty { try await record(known) }
+    guard !unsent.isEmpty else { return true }
+    try await awaitBandwidth(unsent.reduce(0) { $0 + $1.file.content.count })
+    ledger.gives(unsent.map(\.progress), tag: tag)
+    return await stream.give(unsent.map(\.file), tag: tag)
+  }
+
+  private func record(_ files: [ComponentProgress]) async throws(TransportError) {
+    do { try await recorder.record(files, isFile: true) } catch { throw .failure(error, sessionLost: false) }
+  }
+}

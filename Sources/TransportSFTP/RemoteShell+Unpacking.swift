@@ -1,0 +1,216 @@
+import Executors
+import SyncModel
+import Transport
+
+/// Writing many small files by the far side's `tar`: SFTP takes four requests for each, and its server a full core for what `tar` does in passing.
+extension RemoteShell {
+  /// Unpacks in the folder that the first line of standard input names. No owner is taken over.
+  static let unpacking = RemoteCommand(script: #"IFS= read -r d && cd "$d" && tar xof -"#)
+
+  /// A stream is closed and begun anew after so many files or bytes: only then it is known that they are there.
+  private static let files = (short: 2_000, long: 16_000)
+  private static let bytes = (short: 32 << 20, long: 128 << 20)
+
+  /// How far the stream may be ahead of what `tar` has read, over a short way. OpenSSH's server keeps what is not read yet in one piece of memory, which
+  /// it copies whole whenever it grows: 2 MiB of it take more time than unpacking them.
+  private static let lead = 256 << 10
+
+  /// Over a connection of its own: hashing goes on meanwhile.
+  package nonisolated func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
+    defer { feed.close() }
+    guard let place, let mode = place.fileMode, folder.root == place.sftpRoot, let base = folder.relative else { return }
+    // A line of standard input names it.
+    let name = Self.join(place.shellRoot, folder)
+    guard !name.contains(UInt8(ascii: "\n")) else { return }
+    let wake = WakeSignal()
+    feed.listen { wake.raise() }
+    let limits = (files: isFar ? Self.files.long : Self.files.short, bytes: isFar ? Self.bytes.long : Self.bytes.short)
+    try await withCompanion { (shell) throws(TransportError) in
+      var next = feed.take()
+      while true {
+        switch next {
+        case .end: return
+        case .nothing:
+          try shell.wait(for: wake)
+          wake.clear()
+          next = feed.take()
+        case .portion(let first):
+          let stream = UnpackedStream(name, base: base, mode: mode, limits: limits, lead: isFar ? .max : Self.lead)
+          guard let after = try shell.unpack(first, feed, stream, wake) else { return }
+          next = after
+        }
+      }
+    }
+  }
+
+  /// Nothing is to be sent just now.
+  private func wait(for wake: WakeSignal) throws(TransportError) {
+    if interrupter.isInterrupted { throw .interruptedConnection }
+    _ = waitUntilReady([(wake.descriptor, 1)], interruption: interrupter.descriptor, deadline: Deadline(after: .milliseconds(500)))
+  }
+
+  /// One stream, from its first files to the far side's word that all of them are written. Blocks the calling thread.
+  /// - Returns: What the feed gave next; nil where the far side did not say so, and nothing more should be given to it.
+  private func unpack(
+    _ first: FileFeed.Portion, _ feed: FileFeed, _ stream: UnpackedStream, _ wake: WakeSignal
+  ) throws(TransportError) -> FileFeed.Taken? {
+    let channel: any SSHChannel
+    do throws(RemoteCommand.Refusal) {
+      let connection = try connected()
+      do throws(TransportError) { channel = try connection.openChannel(.exec(Self.unpacking.text)) } catch { throw .failed(error) }
+    } catch {
+      if case .failed(let error) = error { throw error }
+      return nil
+    }
+    defer { channel.close() }
+    feed.begin()
+    var stream = stream
+    stream.roomAtFirst = channel.room
+    try stream.add(first)
+    var output: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    var deadline = Deadline(after: settings.progressTimeout * 2)
+    var next = FileFeed.Taken.nothing
+    while true {
+      if interrupter.isInterrupted { throw .interruptedConnection }
+      // Also where something is said: a far side that always says something would be listened to for ever.
+      if deadline.hasPassed { return nil }
+      wake.clear()
+      if stream.wantsMore {
+        next = feed.take()
+        switch next {
+        case .nothing: break
+        case .portion(let portion) where !stream.isFull: try stream.add(portion)
+        case .portion, .end: stream.finish()
+        }
+      }
+      let sent = try stream.advance(channel)
+      // Nothing is late where nothing is on its way.
+      if sent || (!stream.hasMore && !stream.isFinished) {
+        deadline = Deadline(after: stream.isFinished ? silence(for: UInt64(stream.bytes)) : settings.progressTimeout * 2)
+      }
+      switch try RemoteCommand.read(channel, &buffer) {
+      case .bytes(let count):
+        output += buffer[..<count]
+        // A login profile may say something, too.
+        guard output.count <= 64 << 10 else { return nil }
+        continue
+      case .endOfStream:
+        // One that ends before it was told the end has not written everything.
+        guard stream.isOver, let answer = Self.unframe(output), answer.status == 0 else { return nil }
+        feed.confirm(stream.tags)
+        return next
+      case .wouldBlock: break
+      }
+      // What it complains of is of no use to anybody: its files are sent one by one then, and that says what is wrong.
+      if case .bytes(let count) = try Self.readError(channel, &buffer), count > 0 { continue }
+      // Reading may have brought the word that there is room again.
+      if sent || (stream.isHeld && stream.allowance(channel) > 0) { continue }
+      let keepAlive = Deadline(after: .milliseconds(try channel.keepAlive()))
+      var descriptors = channel.pollDescriptors(wantsWrite: stream.hasMore && !stream.isHeld)
+      if stream.wantsMore { descriptors.append((wake.descriptor, 1)) }
+      _ = waitUntilReady(
+        descriptors, interruption: interrupter.descriptor, deadline: keepAlive.moment < deadline.moment ? keepAlive : deadline)
+    }
+  }
+}
+
+/// What one unpacking program is sent, and how much of that has gone out.
+private struct UnpackedStream {
+  private let base: RelativePath
+  private let mode: UInt32
+  private let limits: (files: Int, bytes: Int)
+  private let lead: Int
+  /// What the far side had room for before the first byte; nil where that is not known.
+  var roomAtFirst: Int?
+  /// Whether nothing is sent because the far side has enough to read.
+  private(set) var isHeld = false
+  private var outgoing: ArraySlice<UInt8>
+  private var length = 0
+  private var files = 0
+  private var end = End.open
+  private enum End { case open, named, said, cut }
+  /// Of the contents.
+  private(set) var bytes = 0
+  private(set) var tags: [Int] = []
+
+  init(_ folder: [UInt8], base: RelativePath, mode: UInt32, limits: (files: Int, bytes: Int), lead: Int) {
+    self.lead = lead
+    self.base = base
+    self.mode = mode
+    self.limits = limits
+    outgoing = (folder + [UInt8(ascii: "\n")])[...]
+  }
+
+  /// Whether something waits to go out.
+  var hasMore: Bool { !outgoing.isEmpty || end == .named }
+  /// Whether files can be added, and should be.
+  var wantsMore: Bool { outgoing.isEmpty && end == .open }
+  /// Whether there is enough in it.
+  var isFull: Bool { files >= limits.files || bytes >= limits.bytes }
+  /// Whether nothing is added any more.
+  var isFinished: Bool { end != .open }
+  /// Whether the far side was told the end.
+  var isOver: Bool { end == .said }
+
+  mutating func add(_ portion: FileFeed.Portion) throws(TransportError) {
+    var named: [ArchiveStream.File] = []
+    for file in portion.files {
+      guard let place = file.path.relative, place.isWithin(base), place.bytes.count > base.bytes.count else {
+        throw .failure(
+          SyncFailure(.protocol, "\(file.path) is not in the folder that is unpacked in", hint: "It is sent by itself."), sessionLost: false
+        )
+      }
+      named.append(
+        ArchiveStream.File(
+          name: Array(place.bytes[(base.bytes.count + 1)...]), content: file.content, modified: UInt32(clamping: file.modified ?? 0)))
+    }
+    let part = try ArchiveStream.part(named, mode: mode)
+    outgoing += part
+    length += part.count
+    files += portion.files.count
+    bytes += portion.bytes
+    tags.append(portion.tag)
+  }
+
+  mutating func finish() {
+    guard end == .open else { return }
+    outgoing += ArchiveStream.end(after: length)
+    end = .named
+  }
+
+  /// - Returns: Whether anything moved.
+  mutating func advance(_ channel: any SSHChannel) throws(TransportError) -> Bool {
+    isHeld = false
+    if !outgoing.isEmpty {
+      let bytes = outgoing.prefix(allowance(channel))
+      guard !bytes.isEmpty else {
+        isHeld = true
+        return false
+      }
+      let result: Result<CarrierResult, TransportError> = bytes.withUnsafeBytes { raw in
+        do throws(TransportError) { return .success(try channel.write(raw)) } catch { return .failure(error) }
+      }
+      switch try result.get() {
+      case .bytes(let count):
+        outgoing = outgoing.dropFirst(count)
+        return count > 0
+      case .wouldBlock: return false
+      // It reads no more, and its output ends.
+      case .endOfStream:
+        outgoing = []
+        end = .cut
+        return false
+      }
+    }
+    guard end == .named, case .bytes = try channel.sendEndOfInput() else { return false }
+    end = .said
+    return true
+  }
+
+  /// Bytes that may be sent now without being too far ahead.
+  func allowance(_ channel: any SSHChannel) -> Int {
+    guard let roomAtFirst, let room = channel.room else { return .max }
+    return max(0, lead - max(0, roomAtFirst - room))
+  }
+}
