@@ -11,6 +11,10 @@ final class FoundUnpacker: Sendable {
     var isDecided = false
   }
   private let state = Mutex(State())
+  /// Has the digests forgotten that the NAS gave so far.
+  let forget: @Sendable () -> Void
+
+  init(forget: @escaping @Sendable () -> Void) { self.forget = forget }
 
   /// Nil until it is found out, and where there is none.
   var unpacker: (any RemoteHasher)? { state.withLock { $0.unpacker } }
@@ -22,30 +26,30 @@ final class FoundUnpacker: Sendable {
 
 /// What was given to a stream and is not confirmed yet.
 private final class StreamLedger: Sendable {
-  private struct State {
-    var underway: [Int: [ComponentProgress]] = [:]
-    var refused: [Int] = []
-  }
-  private let state = Mutex(State())
+  typealias Given = (row: ComponentRow, progress: ComponentProgress)
+  private let underway = Mutex<[Int: [Given]]>([:])
 
   /// Before it can be confirmed.
-  func gives(_ progress: [ComponentProgress], tag: Int) { state.withLock { $0.underway[tag] = progress } }
-
-  /// Nobody took it.
-  func refused(_ tag: Int) {
-    state.withLock { state in
-      state.underway[tag] = nil
-      state.refused.append(tag)
-    }
-  }
+  func gives(_ files: [Given], tag: Int) { underway.withLock { $0[tag] = files } }
 
   /// Takes out what has arrived.
   func confirmed(_ tags: [Int]) -> [ComponentProgress] {
-    state.withLock { state in tags.flatMap { state.underway.removeValue(forKey: $0) ?? [] } }
+    underway.withLock { underway in tags.flatMap { underway.removeValue(forKey: $0) ?? [] }.map(\.progress) }
   }
 
-  /// Tags of what was taken and did not arrive, as far as anybody knows.
-  var lost: [Int] { state.withLock { Array($0.underway.keys) + $0.refused }.sorted() }
+  /// What was given and did not arrive, as far as anybody knows, in the order in which it was given.
+  var lost: [[ComponentRow]] { underway.withLock { $0.sorted { $0.key < $1.key }.map { $0.value.map(\.row) } } }
+}
+
+/// How a stream ended.
+private final class StreamOutcome: Sendable {
+  private let flag = Atomic<Bool>(false)
+
+  /// Whether the connection failed, and not the far side's program.
+  var wasCutOff: Bool {
+    get { flag.load(ordering: .relaxed) }
+    set { flag.store(newValue, ordering: .relaxed) }
+  }
 }
 
 extension ComponentSender {
@@ -56,7 +60,7 @@ extension ComponentSender {
     let begun = Turn()
     var rest: [[ComponentRow]] = []
     // Over a long way the files are there before anybody knows who unpacks. Over a short one a moment's patience saves both sides half of their work.
-    let isPatient = (pool.roundTrip ?? 0) <= Self.longRoundTrip && Self.isWorthStreaming(handfuls[...])
+    let isPatient = !isFar && isWorthStreaming(handfuls[...])
     if isPatient { await waitShortly(for: { unpacker.isDecided }) }
     let streamsFirst = isPatient && unpacker.unpacker != nil
     do {
@@ -68,7 +72,7 @@ extension ComponentSender {
             while !stream.hasBegun {
               // Whoever sees first that there is one looks after the stream; the others go on until it takes something.
               if let unpacker = unpacker.unpacker, begun.value == 0, begun.advance() == 0,
-                Self.isWorthStreaming(handfuls[min(turn.value, handfuls.count)...])
+                isWorthStreaming(handfuls[min(turn.value, handfuls.count)...])
               {
                 return try await sendStream(handfuls, turn, stream, by: unpacker)
               }
@@ -120,7 +124,7 @@ extension ComponentSender {
     if let failure { throw failure }
   }
 
-  private typealias SmallFile = (file: WholeFile, progress: ComponentProgress)
+  private typealias SmallFile = (row: ComponentRow, file: WholeFile, progress: ComponentProgress)
 
   /// Reads and hashes files.
   /// - Returns: Those that an earlier attempt put there, and those that are to be sent.
@@ -138,7 +142,7 @@ extension ComponentSender {
         known.append(progress)
       } else {
         let whole = WholeFile(content: file.content, path: staging.appending(entry.path), modified: seconds(entry.fingerprint.modified))
-        unsent.append((whole, progress))
+        unsent.append((row, whole, progress))
       }
     }
     return (known, unsent)
@@ -165,15 +169,21 @@ extension ComponentSender {
 
   /// So many files are worth a log-in.
   private static let leastStreamed = 1_000
+  /// And so small they have to be, on average: one stream has one window and one core, the sessions together have more of both. Over a long way that
+  /// counts earlier.
+  private static let meanSize = (short: UInt64(32 << 10), long: UInt64(4 << 10))
 
-  private static func isWorthStreaming(_ handfuls: ArraySlice<[ComponentRow]>) -> Bool {
+  private func isWorthStreaming(_ handfuls: ArraySlice<[ComponentRow]>) -> Bool {
     var count = 0
+    var bytes: UInt64 = 0
     for handful in handfuls {
       count += handful.count
-      if count >= leastStreamed { return true }
+      for row in handful { bytes &+= row.entry.fingerprint.size }
     }
-    return false
+    return count >= Self.leastStreamed && bytes / UInt64(count) <= (isFar ? Self.meanSize.long : Self.meanSize.short)
   }
+
+  private var isFar: Bool { (pool.roundTrip ?? 0) > Self.longRoundTrip }
 
   /// Sends what nobody has taken yet in one stream.
   /// - Returns: What was taken and is not known to have arrived.
@@ -183,11 +193,14 @@ extension ComponentSender {
     // Whoever unpacks flushes nothing.
     flushed.leaveOut()
     let ledger = StreamLedger()
+    let outcome = StreamOutcome()
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask {
-          let isFar = (pool.roundTrip ?? 0) > Self.longRoundTrip
-          try? await unpacker.unpack(stream, into: staging, isFar: isFar)  // the sessions send what is not confirmed
+          do throws(TransportError) { try await unpacker.unpack(stream, into: staging, isFar: isFar) } catch {
+            // The sessions send what was not confirmed, and say what is wrong.
+            outcome.wasCutOff = true
+          }
           stream.close()
         }
         group.addTask {
@@ -200,7 +213,7 @@ extension ComponentSender {
               givers.addTask {
                 while case let index = turn.advance(), index < handfuls.count {
                   try checkStop()
-                  guard try await give(handfuls[index], index, stream, ledger) else { return ledger.refused(index) }
+                  guard try await give(handfuls[index], index, stream, ledger) else { return }
                 }
               }
             }
@@ -210,7 +223,29 @@ extension ComponentSender {
         try await group.waitForAll()
       }
     } catch { throw TransportError.wrapping(error) }
-    return ledger.lost.map { handfuls[$0] }
+    let lost = ledger.lost
+    guard stream.hasBegun, !lost.isEmpty else { return lost }
+    if outcome.wasCutOff {
+      // Where it was the NAS that went down, what it hashed before says nothing of what it has now.
+      self.unpacker.forget()
+    } else {
+      // It takes time each time, and never works: this NAS is spared further streams.
+      pool.learnedThatStreamsFail()
+      try await clear(lost)
+    }
+    return lost
+  }
+
+  /// What a far side could not write may have its size and its time, and must not be taken for whole by a later attempt: a disk says only once that it could
+  /// not take something.
+  private func clear(_ lost: [[ComponentRow]]) async throws(TransportError) {
+    let paths = lost.joined().map { staging.appending($0.entry.path) }
+    try await pool.withSession(width: width) { (session) throws(TransportError) in
+      try await Turn.each(of: paths, atOnce: 64) { (path) throws(TransportError) in
+        try checkStop()
+        try await session.removeFile(path)
+      }
+    }
   }
 
   /// How many read and give: as many as there are processors to a small workstation.
@@ -221,8 +256,8 @@ extension ComponentSender {
     let (known, unsent) = try await read(rows)
     if !known.isEmpty { try await record(known) }
     guard !unsent.isEmpty else { return true }
-    try await awaitBandwidth(unsent.reduce(0) { $0 + $1.file.content.count })
-    ledger.gives(unsent.map(\.progress), tag: tag)
+    try await awaitBandwidth(unsent.reduce(0) { $0 + FileFeed.weight(of: $1.file) })
+    ledger.gives(unsent.map { ($0.row, $0.progress) }, tag: tag)
     return await stream.give(unsent.map(\.file), tag: tag)
   }
 

@@ -51,6 +51,9 @@ final class EarlyDigests: Sendable {
     arrival.finish()
   }
 
+  /// What came so far counts no more.
+  func forget() { state.withLock { $0.digests = [:] } }
+
   /// Has a large file hashed while it is written, one file at a time: of those that are whole before the last one is, the hash costs nobody any time.
   /// - Parameter hasher: Nil where there is none that can.
   /// - Returns: What has to be told how far it has come; nil where it is hashed when it is whole.

@@ -15,7 +15,8 @@ extension JobRunner {
     if asking == nil { try await reach(job) }
     let layout = try await layout(of: job)
     // The verdict of the gate and the copy of the record do not depend on what the NAS holds.
-    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job) }
+    let lastLook = await attempt.takeLastLook()
+    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job, lastLook) }
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
     let trees =
@@ -269,15 +270,10 @@ extension JobRunner {
     let ledgerLength: Int
   }
 
-  private func gatherPapers(_ job: JobRow) async throws(StepFailure) -> Papers {
+  /// - Parameter lastLook: The run as it was found a moment ago; nil where nobody has looked in this attempt.
+  private func gatherPapers(_ job: JobRow, _ lastLook: RunSnapshot?) async throws(StepFailure) -> Papers {
     let snapshot: RunSnapshot
-    do {
-      let exclude = route.profile.exclude
-      let folder = environment.metadataFolder
-      snapshot = try await environment.readers.next().run { () throws(SyncFailure) in
-        try RunScanner.snapshot(of: job.runPath, metadataFolder: folder, excluding: exclude)
-      }
-    } catch { throw StepFailure(error) }
+    if let lastLook { snapshot = lastLook } else { snapshot = try await scan(job) }
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
     let decision = await environment.gate.evaluate(
       snapshot, at: Self.location(of: job), published: try await publishedComponents(of: job), limits: route.limits)

@@ -74,12 +74,17 @@ struct JobRunner: Sendable {
     private var gathering: Task<Void, Never>?
     /// What lies there, asked since this attempt brought the run over.
     private(set) var asking: Task<Result<Trees, StepFailure>, Never>?
+    /// The run as it was found here once everything had been sent.
+    private var lastLook: RunSnapshot?
     init(_ job: JobRow) { self.job = job }
     func move(to job: JobRow) { self.job = job }
     func watch(_ recorder: ProgressRecorder, _ early: EarlyDigests) {
       self.recorder = recorder
       self.early = early
     }
+    func looked(_ snapshot: RunSnapshot) { lastLook = snapshot }
+    /// That, once: it is large where the run is.
+    func takeLastLook() -> RunSnapshot? { lastLook.take() }
     func broughtOver(_ gathering: Task<Void, Never>, _ asking: Task<Result<Trees, StepFailure>, Never>) {
       self.gathering = gathering
       self.asking = asking
@@ -172,7 +177,7 @@ struct JobRunner: Sendable {
     await attempt.watch(recorder, early)
     try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
     let current = job
-    let unpacker = FoundUnpacker()
+    let unpacker = FoundUnpacker(forget: { early.forget() })
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
@@ -183,7 +188,7 @@ struct JobRunner: Sendable {
     let preparing = Task {
       await prepareProof(layout)
       // Who unpacks flushes nothing. And what came out wrong is sent in the plainest way the second time.
-      let mayStream = route.pool.canSync == true && current.mismatches == 0
+      let mayStream = route.pool.canSync == true && !route.pool.streamsFail && current.mismatches == 0
       let hasher = await hasherForEarly(layout)
       unpacker.decide(mayStream ? hasher : nil)
       await hashEarly(early, layout)
@@ -196,13 +201,15 @@ struct JobRunner: Sendable {
     let asking = Task { await Self.attempted { () async throws(StepFailure) in try await look(current, layout, known: rows.count) } }
     await attempt.broughtOver(preparing, asking)
     // The run may have grown while it was sent: what is published must be what lies on the disk.
-    let moved = try await scan(job).difference(from: snapshot)
+    let now = try await scan(job)
+    let moved = now.difference(from: snapshot)
     guard moved.isEmpty else {
       throw StepFailure(
         SyncFailure(
           .localChanged, "\(job.runPath) changed while it was being sent: \(moved)",
           hint: "Wait until the instrument has finished writing; it is tried again, and what is unchanged is not sent twice."))
     }
+    await attempt.looked(now)
     job = try await queued { () async throws(SyncFailure) in
       try await environment.queue.transition(
         current, on: .sent, worker: environment.worker,
@@ -300,7 +307,7 @@ struct JobRunner: Sendable {
     } catch { throw StepFailure(error) }
   }
 
-  private func scan(_ job: JobRow) async throws(StepFailure) -> RunSnapshot {
+  func scan(_ job: JobRow) async throws(StepFailure) -> RunSnapshot {
     let exclude = route.profile.exclude
     let metadataFolder = environment.metadataFolder
     do {

@@ -37,6 +37,7 @@ actor SessionPool {
   /// The hasher that is being made: whoever wants one waits for it.
   private var making: Task<Result<RenewedHasher?, TransportError>, Never>?
   private let learnedSync = Mutex<Bool?>(nil)
+  private let failingStreams = Atomic<Bool>(false)
   private let shortestRoundTrip = Mutex<UInt64?>(nil)
   /// What `interrupt()` must reach without waiting for the actor.
   private let interruptible = Mutex<[any TransportSession]>([])
@@ -236,6 +237,12 @@ actor SessionPool {
 
   /// Remembers the answer: asking is a whole `sync` of the NAS.
   nonisolated func learned(canSync answer: Bool) { learnedSync.withLock { $0 = answer } }
+
+  /// Whether a stream of files was not unpacked there although its connection held.
+  nonisolated var streamsFail: Bool { failingStreams.load(ordering: .relaxed) }
+
+  /// Remembers that, for as long as the destination is used.
+  nonisolated func learnedThatStreamsFail() { failingStreams.store(true, ordering: .relaxed) }
 
   /// Nanoseconds of the way there and back: of the shortest single question so far, since a busy machine is not a long way. Nil where none was timed.
   nonisolated var roundTrip: UInt64? { shortestRoundTrip.withLock { $0 } }

@@ -27,19 +27,21 @@ enum ArchiveStream {
   /// - Throws: `failure` of kind `protocol` where the library refuses.
   static func part(_ files: [File], mode: UInt32) throws(TransportError) -> [UInt8] {
     guard let archive = archive_write_new(), let entry = archive_entry_new() else { throw refusal("out of memory") }
+    // libarchive keeps the address and writes there how much of the memory it has used.
+    let counter = UnsafeMutablePointer<Int>.allocate(capacity: 1)
+    counter.initialize(to: 0)
     defer {
       archive_entry_free(entry)
-      // Without the end that freeing would write.
-      archive_write_fail(archive)
       archive_write_free(archive)
+      counter.deallocate()
     }
-    // A header, and for a long name a header and the name in front of it.
-    let length = files.reduce(0) { $0 + 3 * block + rounded($1.name.count + 1) + rounded($1.content.count) }
+    // A header, and for a long name a header and the name in front of it; and the end, which is cut off again.
+    let length = files.reduce(2 * block) { $0 + 3 * block + rounded($1.name.count + 1) + rounded($1.content.count) }
     var used = 0
     var part = [UInt8](repeating: 0, count: length)
     let problem: String? = part.withUnsafeMutableBytes { memory in
       guard archive_write_set_format_gnutar(archive) == ARCHIVE_OK, archive_write_set_bytes_per_block(archive, 0) == ARCHIVE_OK,
-        archive_write_open_memory(archive, memory.baseAddress, memory.count, &used) == ARCHIVE_OK
+        archive_write_open_memory(archive, memory.baseAddress, memory.count, counter) == ARCHIVE_OK
       else { return words(of: archive) }
       for file in files {
         archive_entry_clear(entry)
@@ -54,9 +56,14 @@ enum ArchiveStream {
         let written = file.content.withUnsafeBytes { archive_write_data(archive, $0.baseAddress, $0.count) }
         guard written == file.content.count, archive_write_finish_entry(archive) == ARCHIVE_OK else { return words(of: archive) }
       }
-      return nil
+      used = counter.pointee
+      // What is left to be freed is freed by closing alone.
+      return archive_write_close(archive) == ARCHIVE_OK ? nil : words(of: archive)
     }
     if let problem { throw refusal(problem) }
+    guard used % block == 0, used >= files.reduce(0, { $0 + block + rounded($1.content.count) }) else {
+      throw refusal("the stream is shorter than its files")
+    }
     part.removeLast(length - used)
     return part
   }

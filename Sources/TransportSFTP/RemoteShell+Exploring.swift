@@ -37,9 +37,10 @@ extension RemoteShell {
     sftpRoot = probe.root
     shellRoot = place.root
     program = place.program
+    processors = survey.processors
     // FreeBSD's takes no arguments, and comes back before anything is written.
     hasSync = survey.programs.contains("sync") && survey.isLinux
-    if survey.programs.contains("tar"), let mask = survey.mask { fileMode = 0o666 & ~mask }
+    hasTar = survey.programs.contains("tar")
     if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero], &silent) != nil {
       programForOddNames = .sha256sumZero
     }

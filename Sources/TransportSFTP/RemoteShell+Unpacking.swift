@@ -4,8 +4,8 @@ import Transport
 
 /// Writing many small files by the far side's `tar`: SFTP takes four requests for each, and its server a full core for what `tar` does in passing.
 extension RemoteShell {
-  /// Unpacks in the folder that the first line of standard input names. No owner is taken over.
-  static let unpacking = RemoteCommand(script: #"IFS= read -r d && cd "$d" && tar xof -"#)
+  /// Unpacks in the folder that the first line of standard input names. No owner is taken over, and permission bits are those of the archive.
+  static let unpacking = RemoteCommand(script: #"umask 0; IFS= read -r d && cd "$d" && tar xof -"#)
 
   /// A stream is closed and begun anew after so many files or bytes: only then it is known that they are there.
   private static let files = (short: 2_000, long: 16_000)
@@ -16,29 +16,37 @@ extension RemoteShell {
   private static let lead = 256 << 10
 
   /// Over a connection of its own: hashing goes on meanwhile.
+  ///
+  /// `tar` works in the folder above, and each name begins with the folder's: a `tar` that is given up for dead and is not must not write into what has
+  /// the folder's contents by then, under the name that everybody sees.
   package nonisolated func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
     defer { feed.close() }
-    guard let place, let mode = place.fileMode, folder.root == place.sftpRoot, let base = folder.relative else { return }
+    guard let place, let mode = place.fileMode, folder.root == place.sftpRoot, let parent = folder.parent else { return }
     // A line of standard input names it.
-    let name = Self.join(place.shellRoot, folder)
+    let name = Self.join(place.shellRoot, parent)
     guard !name.contains(UInt8(ascii: "\n")) else { return }
     let wake = WakeSignal()
     feed.listen { wake.raise() }
     let limits = (files: isFar ? Self.files.long : Self.files.short, bytes: isFar ? Self.bytes.long : Self.bytes.short)
     try await withCompanion { (shell) throws(TransportError) in
-      var next = feed.take()
-      while true {
-        switch next {
-        case .end: return
-        case .nothing:
-          try shell.wait(for: wake)
-          wake.clear()
-          next = feed.take()
-        case .portion(let first):
-          let stream = UnpackedStream(name, base: base, mode: mode, limits: limits, lead: isFar ? .max : Self.lead)
-          guard let after = try shell.unpack(first, feed, stream, wake) else { return }
-          next = after
+      do throws(TransportError) {
+        var next = feed.take()
+        while true {
+          switch next {
+          case .end: return
+          case .nothing:
+            try shell.wait(for: wake)
+            wake.clear()
+            next = feed.take()
+          case .portion(let first):
+            let stream = UnpackedStream(name, folder: folder, mode: mode, limits: limits, lead: isFar ? .max : Self.lead)
+            guard let after = try shell.unpack(first, feed, stream, wake) else { return shell.abort() }
+            next = after
+          }
         }
+      } catch {
+        shell.abort()
+        throw error
       }
     }
   }
@@ -71,6 +79,7 @@ extension RemoteShell {
     var buffer = [UInt8](repeating: 0, count: 4096)
     var deadline = Deadline(after: settings.progressTimeout * 2)
     var next = FileFeed.Taken.nothing
+    var heldSince: Deadline?
     while true {
       if interrupter.isInterrupted { throw .interruptedConnection }
       // Also where something is said: a far side that always says something would be listened to for ever.
@@ -104,20 +113,23 @@ extension RemoteShell {
       }
       // What it complains of is of no use to anybody: its files are sent one by one then, and that says what is wrong.
       if case .bytes(let count) = try Self.readError(channel, &buffer), count > 0 { continue }
+      // A server that makes room only when most of it is used up is given all of it.
+      if !stream.isHeld { heldSince = nil } else if heldSince == nil { heldSince = Deadline(after: .seconds(1)) }
+      if let since = heldSince, since.hasPassed { stream.roomAtFirst = nil }
       // Reading may have brought the word that there is room again.
       if sent || (stream.isHeld && stream.allowance(channel) > 0) { continue }
       let keepAlive = Deadline(after: .milliseconds(try channel.keepAlive()))
       var descriptors = channel.pollDescriptors(wantsWrite: stream.hasMore && !stream.isHeld)
       if stream.wantsMore { descriptors.append((wake.descriptor, 1)) }
-      _ = waitUntilReady(
-        descriptors, interruption: interrupter.descriptor, deadline: keepAlive.moment < deadline.moment ? keepAlive : deadline)
+      let soonest = [keepAlive, deadline, heldSince].compactMap { $0 }.min { $0.moment < $1.moment } ?? deadline
+      _ = waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: soonest)
     }
   }
 }
 
 /// What one unpacking program is sent, and how much of that has gone out.
 private struct UnpackedStream {
-  private let base: RelativePath
+  private let folder: RemotePath
   private let mode: UInt32
   private let limits: (files: Int, bytes: Int)
   private let lead: Int
@@ -134,12 +146,15 @@ private struct UnpackedStream {
   private(set) var bytes = 0
   private(set) var tags: [Int] = []
 
-  init(_ folder: [UInt8], base: RelativePath, mode: UInt32, limits: (files: Int, bytes: Int), lead: Int) {
+  /// - Parameters:
+  ///   - name: Of the folder that `tar` works in.
+  ///   - folder: Below that, what the files lie in.
+  init(_ name: [UInt8], folder: RemotePath, mode: UInt32, limits: (files: Int, bytes: Int), lead: Int) {
     self.lead = lead
-    self.base = base
+    self.folder = folder
     self.mode = mode
     self.limits = limits
-    outgoing = (folder + [UInt8(ascii: "\n")])[...]
+    outgoing = (name + [UInt8(ascii: "\n")])[...]
   }
 
   /// Whether something waits to go out.
@@ -154,16 +169,19 @@ private struct UnpackedStream {
   var isOver: Bool { end == .said }
 
   mutating func add(_ portion: FileFeed.Portion) throws(TransportError) {
+    let base = folder.relative
+    // With the slash, where there is one.
+    let above = base?.parent.map { $0.bytes.count + 1 } ?? 0
     var named: [ArchiveStream.File] = []
     for file in portion.files {
-      guard let place = file.path.relative, place.isWithin(base), place.bytes.count > base.bytes.count else {
+      guard let base, file.path.root == folder.root, let place = file.path.relative, place != base, place.isWithin(base) else {
         throw .failure(
           SyncFailure(.protocol, "\(file.path) is not in the folder that is unpacked in", hint: "It is sent by itself."), sessionLost: false
         )
       }
       named.append(
         ArchiveStream.File(
-          name: Array(place.bytes[(base.bytes.count + 1)...]), content: file.content, modified: UInt32(clamping: file.modified ?? 0)))
+          name: Array(place.bytes[above...]), content: file.content, modified: UInt32(clamping: file.modified ?? 0)))
     }
     let part = try ArchiveStream.part(named, mode: mode)
     outgoing += part

@@ -56,8 +56,11 @@ package actor RemoteShell: RemoteHasher {
   var program = HashProgram.openssl
   var programForOddNames: HashProgram?
   var hasSync = false
-  /// Permission bits of a file that `tar` unpacks there; nil where there is no `tar`.
-  var fileMode: UInt32?
+  var hasTar = false
+  /// Permission bits that SFTP gives a file there; nil where it does not say.
+  private var fileMode: UInt32?
+  /// Of the NAS; 1 where it does not say.
+  var processors = 1
 
   private init(
     settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, gate: HandshakeGate?, interrupter: Interrupter
@@ -112,7 +115,7 @@ package actor RemoteShell: RemoteHasher {
   }
 
   private func settleDown() {
-    found.withLock { $0 = Place(sftpRoot: sftpRoot, shellRoot: shellRoot, program: program, fileMode: fileMode) }
+    found.withLock { $0 = Place(sftpRoot: sftpRoot, shellRoot: shellRoot, program: program, fileMode: hasTar ? fileMode : nil) }
   }
 
   package nonisolated var evidence: Evidence { .server }
@@ -125,6 +128,12 @@ package actor RemoteShell: RemoteHasher {
 
   /// What was found out stays known: the next command logs in and no more.
   package func rest() async { drop() }
+
+  /// Says what permission bits SFTP gives a file there. Without that nothing is unpacked.
+  func learn(fileMode: UInt32?) {
+    self.fileMode = fileMode.map { $0 & 0o777 }
+    settleDown()
+  }
 
   /// Where files lie, what hashes them, and with what permission bits they are unpacked; nil where this one is over.
   struct Place: Sendable {
@@ -174,7 +183,6 @@ package actor RemoteShell: RemoteHasher {
 
   package func close() {
     found.withLock { $0 = nil }
-    for companion in companions.withLock({ $0 }) { companion.interrupt() }
     isClosed = true
     connection?.close()
     connection = nil
@@ -187,14 +195,14 @@ package actor RemoteShell: RemoteHasher {
   package func digests(
     of paths: [RemotePath], progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
-    try await digests(of: paths, silence: hashingSilence, progress: progress)
+    try await digests(of: paths, bytes: nil, silence: hashingSilence, progress: progress)
   }
 
   /// The same, waiting for as long as a slow NAS takes to read and hash so many bytes.
   package func digests(
     of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
-    try await digests(of: paths, silence: silence(for: bytes), progress: progress)
+    try await digests(of: paths, bytes: bytes, silence: silence(for: bytes), progress: progress)
   }
 
   func silence(for bytes: UInt64) -> Duration {
@@ -207,7 +215,7 @@ package actor RemoteShell: RemoteHasher {
   private static let mostBytes: UInt64 = 1 << 46
 
   private func digests(
-    of paths: [RemotePath], silence: Duration, progress: @Sendable (Int) -> Void
+    of paths: [RemotePath], bytes: UInt64?, silence: Duration, progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [RemotePath: ContentDigest] {
     var plain: [RemotePath] = []
     var odd: [RemotePath] = []
@@ -222,9 +230,14 @@ package actor RemoteShell: RemoteHasher {
     if let programForOddNames { rounds.append((odd, programForOddNames)) }
     for (group, program) in rounds where !group.isEmpty {
       let before = result.count
-      let names = { [shellRoot] (index: Int) in RemoteShell.join(shellRoot, group[index]) }
-      let digests = try await interruptibly { (shell) throws(TransportError) in
-        try shell.hash(group.count, with: program, silence: silence, names) { progress(before + $0) }
+      let names: @Sendable (Int) -> [UInt8] = { [shellRoot] index in RemoteShell.join(shellRoot, group[index]) }
+      let digests: [ContentDigest?]
+      if let bytes, bytes >= Self.sharedBytes, processors > 1, group.count > 1 {
+        digests = try await hashTogether(group.count, with: program, silence: silence, names) { progress(before + $0) }
+      } else {
+        digests = try await interruptibly { (shell) throws(TransportError) in
+          try shell.hash(group.count, with: program, silence: silence, names) { progress(before + $0) }
+        }
       }
       for (path, digest) in zip(group, digests) { if let digest { result[path] = digest } }
     }
@@ -282,7 +295,10 @@ package actor RemoteShell: RemoteHasher {
     return shellRoot + [UInt8(ascii: "/")] + relative.bytes
   }
 
-  private func hash(
+  /// From so much on a log-in is worth having it hashed by two processes.
+  private static let sharedBytes: UInt64 = 256 << 20
+
+  func hash(
     _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping (Int) -> [UInt8], progress: (Int) -> Void
   ) throws(TransportError) -> [ContentDigest?] {
     do throws(RemoteCommand.Refusal) {
@@ -459,6 +475,12 @@ package actor RemoteShell: RemoteHasher {
     } catch {
       throw .failed(error)
     }
+  }
+
+  /// Ends the connection so that nothing more of what was sent is taken there.
+  func abort() {
+    connection?.abort()
+    drop()
   }
 
   func drop() {

@@ -87,6 +87,9 @@ package final class SFTPDriver: TransportDriver {
     } catch {
       outcome = .failure(.failure(error.failure, sessionLost: false))
     }
+    if case .success(.available(let shell, _)) = outcome, let own = session as? SFTPSession {
+      await shell.learn(fileMode: try await own.client.attributes(at: file)?.permissions)
+    }
     do throws(TransportError) { try await session.removeFile(file) } catch {
       // What kept the shell from being found says more than what followed from it.
       _ = try outcome.get()

@@ -53,6 +53,13 @@ package protocol SSHConnection: AnyObject {
   /// The host key's fingerprint, `SHA256:…` as OpenSSH writes it; empty until a channel was opened.
   var hostKeyFingerprint: String { get }
   func close()
+  /// Closes it so that nothing more of what was written reaches the far side, where the carrier can do that.
+  func abort()
+}
+
+extension SSHConnection {
+  /// As any end.
+  package func abort() { close() }
 }
 
 extension SSHChannel {

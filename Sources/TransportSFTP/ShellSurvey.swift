@@ -5,13 +5,13 @@ struct ShellSurvey: Sendable {
   private(set) var mountPoints: [[UInt8]] = []
   private(set) var programs: Set<String> = []
   private(set) var isLinux = false
-  /// Permission bits that files there are made without.
-  private(set) var mask: UInt32?
+  /// 1 where it is not said.
+  private(set) var processors = 1
 
-  /// Home, permissions, programs, mount points.
+  /// Home, processors, programs, mount points.
   static let command = RemoteCommand(
     script: """
-      printf "home %s\\n" "$HOME"; printf "home %s\\n" "$(pwd -P)"; printf "umask %s\\n" "$(umask)"; for p in xargs head openssl sha256sum shasum sha256 sync tar; do if command -v \
+      printf "home %s\\n" "$HOME"; printf "home %s\\n" "$(pwd -P)"; printf "cpus %s\\n" "$(nproc 2>/dev/null)"; for p in xargs head openssl sha256sum shasum sha256 sync tar; do if command -v \
       "$p" >/dev/null 2>&1; then printf "has %s\\n" "$p"; fi; done; printf "system %s\\n" "$(uname -s)"; if [ -r /proc/mounts ]; then while read -r d m t; do printf "mount %s\\n" \
       "$m"; done </proc/mounts; fi; true
       """)
@@ -30,7 +30,7 @@ struct ShellSurvey: Sendable {
       let value = Array(line[(space + 1)...])
       switch String(decoding: line[..<space], as: UTF8.self) {
       case "home" where value.first == UInt8(ascii: "/") && !homes.contains(value): homes.append(value)
-      case "umask": mask = UInt32(String(decoding: value, as: UTF8.self), radix: 8).flatMap { $0 <= 0o777 ? $0 : nil }
+      case "cpus": processors = Int(String(decoding: value, as: UTF8.self)).flatMap { $0 > 0 ? $0 : nil } ?? 1
       case "has": programs.insert(String(decoding: value, as: UTF8.self))
       case "system": isLinux = value == Array("Linux".utf8)
       case "mount": mountPoints.append(ShellSurvey.unescape(value))

@@ -15,7 +15,7 @@ import Transport
     try await LabFixture.with { lab in
       let plan = FaultPlan(before: { call in
         // So that the hashing has time.
-        if call.name == "put", call.number % 20 == 0 { try? await Task.sleep(for: .milliseconds(10)) }  // no longer is fine, too
+        if call.name == "put", call.number % 2 == 0 { try? await Task.sleep(for: .milliseconds(20)) }  // no longer is fine, too
       })
       let client = lab.client(plan)
       let run = try lab.makeRun(files: Self.files)

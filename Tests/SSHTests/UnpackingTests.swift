@@ -17,6 +17,7 @@ import Transport
       settings: settings ?? server.settings, connector: BuiltinConnection.connector(),
       probe: RemotePath(root: server.remoteRoot, relative: try RelativePath(".nassync-probe-1")), content: content)
     guard case .available(let shell, _) = found else { throw TemporaryFolder.Failure("no shell: \(found)") }
+    await shell.learn(fileMode: 0o100_640)
     return shell
   }
 
@@ -80,13 +81,11 @@ import Transport
       feed.end()
       try await unpacked
       #expect(await tags.sorted() == Array(0..<((all.count + 6) / 7)))
-      let mask = umask(0)
-      umask(mask)
       for (name, file) in sent {
         let it = try #require(try found(name, in: server), "\(String(decoding: name, as: UTF8.self))")
         #expect(it.content == file.content)
         #expect(it.modified == Int(UInt32(clamping: try #require(file.modified))))
-        #expect(it.mode == 0o666 & ~mask)
+        #expect(it.mode == 0o640)
       }
       #expect(!FileManager.default.fileExists(atPath: NSHomeDirectory() + "/pwned"))
       #expect(try FileManager.default.subpathsOfDirectory(atPath: server.rootFolder + "/p/.stage").count == sent.count + 1)
@@ -119,10 +118,34 @@ import Transport
     }
   }
 
+  /// A `tar` that is given up for dead and is not: what it still writes must not come into what was published meanwhile.
+  @Test func aLateTarWritesNothingIntoThePublishedFolder() async throws {
+    // Reads the stream, waits until the folder has its other name, and then unpacks.
+    let late =
+      "cat >\"$HOME_OF_TEST/stream\"; while [ -e .stage ]; do sleep 0.05; done; /usr/bin/tar \"$@\" <\"$HOME_OF_TEST/stream\"; "
+      + "echo done >\"$HOME_OF_TEST/done\""
+    try await TemporaryFolder.with { home in
+      try await withTar("HOME_OF_TEST='\(home.path)'; " + late) { server in
+        let confirmed = try await send(20, of: 100, to: server, progressTimeout: .milliseconds(500))
+        #expect(confirmed == [])
+        let (stage, final) = (server.rootFolder + "/p/.stage", server.rootFolder + "/p/Run_1")
+        try Data("whole".utf8).write(to: URL(filePath: stage + "/f1"))
+        try FileManager.default.moveItem(atPath: stage, toPath: final)
+        for _ in 0..<400 where !FileManager.default.fileExists(atPath: home.path + "/done") {
+          try await Task.sleep(for: .milliseconds(25))
+        }
+        #expect(FileManager.default.fileExists(atPath: home.path + "/done"))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: final) == ["f1"])
+        #expect(try Data(contentsOf: URL(filePath: final + "/f1")) == Data("whole".utf8))
+      }
+    }
+  }
+
   /// A server whose account finds these programs, and `tar` as it is given: a script, or nil for none.
   private func withTar(_ script: String?, _ body: (LoopbackSSHD) async throws -> Void) async throws {
     try await TemporaryFolder.with { programs in
-      for name in ["sh", "cat", "xargs", "sync", "dd", "head", "openssl", "sleep", "uname", "tar"] where name != "tar" || script != nil {
+      let names = ["sh", "cat", "xargs", "sync", "dd", "head", "tail", "openssl", "sleep", "uname", "tar"]
+      for name in names where name != "tar" || script != nil {
         if name == "tar", let script {
           try programs.write("#!/bin/sh\n\(script)\n", to: "tar", mode: 0o755)
         } else {

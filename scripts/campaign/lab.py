@@ -205,6 +205,11 @@ class Run:
         self.files[name] = content
         self.generations[-1][name] = content
 
+    def put_many(self, random_, count):
+        """Small files in some folders."""
+        for number in range(count):
+            self.put(f"many/{number % 7}/{number}.dat".encode(), random_.randbytes(random_.randrange(0, 3_000)))
+
     @property
     def remote(self):
         return self.relative.encode()

@@ -11,8 +11,13 @@ from nas_side import DRIVERS
 # Of a killed command's successor, how often it is killed, too.
 _AGAIN = 0.35
 _RUNS_PER_CASE = 2
-# How many runs have a file that several sessions write at once, and its bytes: three sessions' worth.
-_LARGE, _LARGE_BYTES = 0.1, 72_000_000
+# What some runs have besides, how many of them, and how: a file that several sessions write at once, one that is hashed while it is written, or so
+# many small files that they go in one stream.
+_EXTRAS = (
+    (0.1, " of a large file", lambda run, random_: run.put(b"raw/large.bin", random_.randbytes(72_000_000))),
+    (0.03, " of a followed file", lambda run, random_: run.put(b"raw/followed.bin", random_.randbytes(140_000_000))),
+    (0.12, " of many files", lambda run, random_: run.put_many(random_, 2_600)),
+)
 
 
 class KillPart:
@@ -65,9 +70,14 @@ class Life:
         self.random = case.random
         self.checker = Checker(workstation, case.side.in_place)
         self.run = workstation.make_run(self.random, name, links=case.side.keeps_links)
-        self.is_large = case.side.driver != "s3" and self.random.random() < _LARGE
-        if self.is_large:
-            self.run.put(b"raw/large.bin", self.random.randbytes(_LARGE_BYTES))
+        # In words; empty for most.
+        self.extra = ""
+        draw = self.random.random()
+        for chance, words, add in _EXTRAS if case.side.driver != "s3" else ():
+            if 0 <= draw < chance:
+                self.extra = words
+                add(self.run, self.random)
+            draw -= chance
 
     def go(self):
         self.station("enqueue", self.run.argument, chance=0.3)
@@ -117,9 +127,9 @@ class Life:
     def killed(self, *command, again=False):
         """Runs a command and kills it; returns whether it was hit before its end. What must hold at any time is looked at."""
         profile = self.part.profiles[command[0] if command[0] in self.part.profiles else "drain"]
-        if self.random.random() < (0.8 if self.is_large else 0.35):
-            # A large file is sent for the better part of a second, and hashed for as long.
-            moment = self.random.uniform(0.02, profile.seconds * 0.8 + (1.5 if self.is_large and command[0] == "drain" else 0))
+        if self.random.random() < (0.8 if self.extra else 0.35):
+            # What is large is sent for the better part of a second, and hashed for as long.
+            moment = self.random.uniform(0.02, profile.seconds * 0.8 + (1.5 if self.extra and command[0] == "drain" else 0))
             result = self.workstation.run(*command, kill_after=moment)
             how = "at a moment"
         else:
@@ -130,7 +140,7 @@ class Life:
             self.case.violation(f"HUNG: {result}")
         self.violation(self.checker.at_any_time())
         if result.killed:
-            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{' of a large file' if self.is_large else ''}")
+            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{self.extra}")
             self.case.labels[how] += 1
         return result.killed and not self.case.violations
 

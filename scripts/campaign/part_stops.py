@@ -41,7 +41,7 @@ class _Life(Life):
         by_signal = result.code in [code for _, number in signals for code in (-number, 128 + number)]
         stopped = by_signal or "stopping" in result.text
         if stopped:
-            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{' of a large file' if self.is_large else ''}")
+            self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{self.extra}")
             self.case.labels["twice" if len(signals) > 1 else "once"] += 1
         return stopped and not self.case.violations
 

@@ -16,15 +16,14 @@ import Testing
   @Test func nothingIsDeletedWithoutProofWhateverHappens() async throws {
     try await LabFixture.with(method: .readback, backoff: [0.2, 0.2, 0.2]) { lab in
       let sequences = UInt64((Self.steps + Self.length - 1) / Self.length)
-      // Each has a run, a queue, a clock and a session of its own, and waits most of the time.
-      let lanes: UInt64 = 6
+      // Each has a run, a queue, a clock and a session of its own; one core is not enough for all of them in time.
       let all = try await withThrowingTaskGroup(of: [PropertyWorld.Counts].self) { group in
-        for lane in 0..<lanes {
+        for half in 0..<UInt64(2) {
           group.addTask {
             let destination = LentDestination(lab.realDriver)
             try await destination.open()
             var all: [PropertyWorld.Counts] = []
-            for number in stride(from: lane, to: sequences, by: Int(lanes)) {
+            for number in stride(from: half, to: sequences, by: 2) {
               let seed = Self.seed &+ number
               let world = try PropertyWorld(lab, destination, seed: seed)
               try await world.live(steps: Self.length, seed: seed)
