@@ -224,14 +224,13 @@ extension ComponentSender {
       }
     } catch { throw TransportError.wrapping(error) }
     let lost = ledger.lost
-    guard stream.hasBegun, !lost.isEmpty else { return lost }
-    if outcome.wasCutOff {
-      // Where it was the NAS that went down, what it hashed before says nothing of what it has now.
-      self.unpacker.forget()
-    } else {
-      // It takes time each time, and never works: this NAS is spared further streams.
-      pool.learnedThatStreamsFail()
+    guard stream.hasBegun, !lost.isEmpty, !Task.isCancelled else { return lost }
+    // Where it was the NAS that went down, what it hashed before says nothing of what it has now.
+    self.unpacker.forget()
+    if !outcome.wasCutOff {
       try await clear(lost)
+      // It takes time each time, and never works.
+      pool.learnedThatStreamsFail()
     }
     return lost
   }

@@ -37,7 +37,10 @@ actor SessionPool {
   /// The hasher that is being made: whoever wants one waits for it.
   private var making: Task<Result<RenewedHasher?, TransportError>, Never>?
   private let learnedSync = Mutex<Bool?>(nil)
-  private let failingStreams = Atomic<Bool>(false)
+  /// Monotonic time at which a stream failed last; nil where none has.
+  private let failedStream = Mutex<UInt64?>(nil)
+  /// Whatever was wrong may have been put right by then.
+  private static let patienceWithStreams: UInt64 = 3_600_000_000_000
   private let shortestRoundTrip = Mutex<UInt64?>(nil)
   /// What `interrupt()` must reach without waiting for the actor.
   private let interruptible = Mutex<[any TransportSession]>([])
@@ -238,11 +241,17 @@ actor SessionPool {
   /// Remembers the answer: asking is a whole `sync` of the NAS.
   nonisolated func learned(canSync answer: Bool) { learnedSync.withLock { $0 = answer } }
 
-  /// Whether a stream of files was not unpacked there although its connection held.
-  nonisolated var streamsFail: Bool { failingStreams.load(ordering: .relaxed) }
+  /// Whether a stream of files was not unpacked there within the last hour, although its connection held.
+  nonisolated var streamsFail: Bool {
+    let now = clock.monotonicNanoseconds
+    return failedStream.withLock { $0.map { now - min($0, now) < Self.patienceWithStreams } ?? false }
+  }
 
-  /// Remembers that, for as long as the destination is used.
-  nonisolated func learnedThatStreamsFail() { failingStreams.store(true, ordering: .relaxed) }
+  /// Remembers that.
+  nonisolated func learnedThatStreamsFail() {
+    let now = clock.monotonicNanoseconds
+    failedStream.withLock { $0 = now }
+  }
 
   /// Nanoseconds of the way there and back: of the shortest single question so far, since a busy machine is not a long way. Nil where none was timed.
   nonisolated var roundTrip: UInt64? { shortestRoundTrip.withLock { $0 } }

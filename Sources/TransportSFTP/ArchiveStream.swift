@@ -42,7 +42,7 @@ enum ArchiveStream {
     let problem: String? = part.withUnsafeMutableBytes { memory in
       guard archive_write_set_format_gnutar(archive) == ARCHIVE_OK, archive_write_set_bytes_per_block(archive, 0) == ARCHIVE_OK,
         archive_write_open_memory(archive, memory.baseAddress, memory.count, counter) == ARCHIVE_OK
-      else { return words(of: archive) }
+      else { return failed(archive) }
       for file in files {
         archive_entry_clear(entry)
         (file.name + [0]).withUnsafeBytes { name in
@@ -52,13 +52,13 @@ enum ArchiveStream {
         archive_entry_set_perm(entry, mode_t(mode))
         archive_entry_set_size(entry, Int64(file.content.count))
         archive_entry_set_mtime(entry, Int(file.modified), 0)
-        guard archive_write_header(archive, entry) == ARCHIVE_OK else { return words(of: archive) }
+        guard archive_write_header(archive, entry) == ARCHIVE_OK else { return failed(archive) }
         let written = file.content.withUnsafeBytes { archive_write_data(archive, $0.baseAddress, $0.count) }
-        guard written == file.content.count, archive_write_finish_entry(archive) == ARCHIVE_OK else { return words(of: archive) }
+        guard written == file.content.count, archive_write_finish_entry(archive) == ARCHIVE_OK else { return failed(archive) }
       }
       used = counter.pointee
       // What is left to be freed is freed by closing alone.
-      return archive_write_close(archive) == ARCHIVE_OK ? nil : words(of: archive)
+      return archive_write_close(archive) == ARCHIVE_OK ? nil : failed(archive)
     }
     if let problem { throw refusal(problem) }
     guard used % block == 0, used >= files.reduce(0, { $0 + block + rounded($1.content.count) }) else {
@@ -73,8 +73,11 @@ enum ArchiveStream {
 
   private static func rounded(_ count: Int) -> Int { (count + block - 1) / block * block }
 
-  private static func words(of archive: OpaquePointer) -> String {
-    archive_error_string(archive).map { String(cString: $0) } ?? "it does not say why"
+  /// Nothing more is written, not even when it is freed.
+  private static func failed(_ archive: OpaquePointer) -> String {
+    let words = archive_error_string(archive).map { String(cString: $0) } ?? "it does not say why"
+    archive_write_fail(archive)
+    return words
   }
 
   private static func refusal(_ why: String) -> TransportError {

@@ -6,20 +6,44 @@ import Transport
 extension RemoteShell {
   /// As `hash`, with a companion that takes its share as long as there is any. Where that fails, its share is hashed here.
   func hashTogether(
-    _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping @Sendable (Int) -> [UInt8], progress: (Int) -> Void
+    _ count: Int, with program: HashProgram, silence: Duration, _ name: @escaping @Sendable (Int) -> [UInt8],
+    progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [ContentDigest?] {
     let work = SharedHashes(count)
-    async let helped: Void = help(work, with: program, silence: silence, name)
-    while true {
+    let helper = Task { await help(work, with: program, silence: silence, name) }
+    let ended = await withTaskCancellationHandler {
+      do throws(TransportError) {
+        try await hashShares(of: work, with: program, silence: silence, name, progress)
+        // One that is still logging in is of no use any more.
+        if !work.isHelping { helper.cancel() }
+        await helper.value
+        // What it did not come to.
+        try await hashShares(of: work, with: program, silence: silence, name, progress)
+        return Result<Void, TransportError>.success(())
+      } catch {
+        helper.cancel()
+        await helper.value
+        return .failure(error)
+      }
+    } onCancel: {
+      helper.cancel()
+    }
+    try ended.get()
+    progress(count)
+    return work.digests
+  }
+
+  /// All that is left, in one go: what others ask of this shell comes before it or after it.
+  private func hashShares(
+    of work: SharedHashes, with program: HashProgram, silence: Duration, _ name: @escaping @Sendable (Int) -> [UInt8],
+    _ progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) {
+    guard !work.isEmpty else { return }
+    try await interruptibly { (shell) throws(TransportError) in
       while let share = work.take() {
-        let digests = try await interruptibly { (shell) throws(TransportError) in
-          try shell.hash(share.count, with: program, silence: silence, { name(share.lowerBound + $0) }, progress: { _ in })
-        }
+        let digests = try shell.hash(share.count, with: program, silence: silence, { name(share.lowerBound + $0) }, progress: { _ in })
         progress(work.done(share, digests))
       }
-      await helped
-      // What it did not come to.
-      if work.isEmpty { return work.digests }
     }
   }
 
@@ -28,17 +52,23 @@ extension RemoteShell {
   ) async {
     do throws(TransportError) {
       try await withCompanion { (shell) throws(TransportError) in
-        while let share = work.take() {
+        // One channel for all shares, where that is possible.
+        shell.conversing = .untried
+        while let share = work.takeToHelp() {
           do throws(TransportError) {
             let digests = try shell.hash(share.count, with: program, silence: silence, { name(share.lowerBound + $0) }, progress: { _ in })
             _ = work.done(share, digests)
+            work.helped()
           } catch {
             work.giveBack(share)
             throw error
           }
         }
       }
-    } catch {}  // whoever asked hashes what is left, and is told what is wrong
+    } catch {
+      // Whoever asked hashes what is left, and is told what is wrong. A NAS that admits no more log-ins is not asked for them again and again.
+      if !Task.isCancelled { hasNoHelper.store(true, ordering: .relaxed) }
+    }
   }
 }
 
@@ -47,6 +77,7 @@ private final class SharedHashes: Sendable {
   private struct State {
     var open: [Range<Int>]
     var done = 0
+    var isHelping = false
     var digests: [ContentDigest?]
   }
   private let state: Mutex<State>
@@ -62,7 +93,26 @@ private final class SharedHashes: Sendable {
 
   func take() -> Range<Int>? { state.withLock { $0.open.popLast() } }
 
-  func giveBack(_ share: Range<Int>) { state.withLock { $0.open.append(share) } }
+  /// The helper's next share.
+  func takeToHelp() -> Range<Int>? {
+    state.withLock { state in
+      let share = state.open.popLast()
+      state.isHelping = share != nil
+      return share
+    }
+  }
+
+  func helped() { state.withLock { $0.isHelping = false } }
+
+  func giveBack(_ share: Range<Int>) {
+    state.withLock { state in
+      state.open.append(share)
+      state.isHelping = false
+    }
+  }
+
+  /// Whether the helper has a share in its hands.
+  var isHelping: Bool { state.withLock { $0.isHelping } }
 
   /// - Returns: How many files are hashed now.
   func done(_ share: Range<Int>, _ digests: [ContentDigest?]) -> Int {

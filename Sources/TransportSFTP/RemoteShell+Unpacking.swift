@@ -4,8 +4,9 @@ import Transport
 
 /// Writing many small files by the far side's `tar`: SFTP takes four requests for each, and its server a full core for what `tar` does in passing.
 extension RemoteShell {
-  /// Unpacks in the folder that the first line of standard input names. No owner is taken over, and permission bits are those of the archive.
-  static let unpacking = RemoteCommand(script: #"umask 0; IFS= read -r d && cd "$d" && tar xof -"#)
+  /// Unpacks in the folder that the first line of standard input names. No owner is taken over, permission bits are those of the
+  /// archive, and a folder that is not there and should be is nobody else's.
+  static let unpacking = RemoteCommand(script: #"umask 077; IFS= read -r d && cd "$d" && tar xpof -"#)
 
   /// A stream is closed and begun anew after so many files or bytes: only then it is known that they are there.
   private static let files = (short: 2_000, long: 16_000)
@@ -31,6 +32,7 @@ extension RemoteShell {
     try await withCompanion { (shell) throws(TransportError) in
       do throws(TransportError) {
         var next = feed.take()
+        var lead = isFar ? Int.max : Self.lead
         while true {
           switch next {
           case .end: return
@@ -39,8 +41,9 @@ extension RemoteShell {
             wake.clear()
             next = feed.take()
           case .portion(let first):
-            let stream = UnpackedStream(name, folder: folder, mode: mode, limits: limits, lead: isFar ? .max : Self.lead)
-            guard let after = try shell.unpack(first, feed, stream, wake) else { return shell.abort() }
+            var stream = UnpackedStream(name, folder: folder, mode: mode, limits: limits, lead: lead)
+            guard let after = try shell.unpack(first, feed, &stream, wake) else { return shell.abort() }
+            lead = stream.lead
             next = after
           }
         }
@@ -60,7 +63,7 @@ extension RemoteShell {
   /// One stream, from its first files to the far side's word that all of them are written. Blocks the calling thread.
   /// - Returns: What the feed gave next; nil where the far side did not say so, and nothing more should be given to it.
   private func unpack(
-    _ first: FileFeed.Portion, _ feed: FileFeed, _ stream: UnpackedStream, _ wake: WakeSignal
+    _ first: FileFeed.Portion, _ feed: FileFeed, _ stream: inout UnpackedStream, _ wake: WakeSignal
   ) throws(TransportError) -> FileFeed.Taken? {
     let channel: any SSHChannel
     do throws(RemoteCommand.Refusal) {
@@ -72,7 +75,6 @@ extension RemoteShell {
     }
     defer { channel.close() }
     feed.begin()
-    var stream = stream
     stream.roomAtFirst = channel.room
     try stream.add(first)
     var output: [UInt8] = []
@@ -115,7 +117,7 @@ extension RemoteShell {
       if case .bytes(let count) = try Self.readError(channel, &buffer), count > 0 { continue }
       // A server that makes room only when most of it is used up is given all of it.
       if !stream.isHeld { heldSince = nil } else if heldSince == nil { heldSince = Deadline(after: .seconds(1)) }
-      if let since = heldSince, since.hasPassed { stream.roomAtFirst = nil }
+      if let since = heldSince, since.hasPassed { stream.lead = .max }
       // Reading may have brought the word that there is room again.
       if sent || (stream.isHeld && stream.allowance(channel) > 0) { continue }
       let keepAlive = Deadline(after: .milliseconds(try channel.keepAlive()))
@@ -132,7 +134,8 @@ private struct UnpackedStream {
   private let folder: RemotePath
   private let mode: UInt32
   private let limits: (files: Int, bytes: Int)
-  private let lead: Int
+  /// How far it may be ahead of what is read there.
+  var lead: Int
   /// What the far side had room for before the first byte; nil where that is not known.
   var roomAtFirst: Int?
   /// Whether nothing is sent because the far side has enough to read.
@@ -228,7 +231,7 @@ private struct UnpackedStream {
 
   /// Bytes that may be sent now without being too far ahead.
   func allowance(_ channel: any SSHChannel) -> Int {
-    guard let roomAtFirst, let room = channel.room else { return .max }
+    guard lead < .max, let roomAtFirst, let room = channel.room else { return .max }
     return max(0, lead - max(0, roomAtFirst - room))
   }
 }

@@ -35,6 +35,8 @@ package actor RemoteShell: RemoteHasher {
   private nonisolated let companions = Mutex<[RemoteShell]>([])
   /// What was found out, for them: nobody has to wait for the thread of this one.
   private nonisolated let found = Mutex<Place?>(nil)
+  /// A companion that was to share the hashing came to nothing.
+  nonisolated let hasNoHelper = Atomic<Bool>(false)
   nonisolated let settings: SFTPSettings
   private nonisolated let connector: SSHConnector
   private nonisolated let hashingSilence: Duration
@@ -232,7 +234,7 @@ package actor RemoteShell: RemoteHasher {
       let before = result.count
       let names: @Sendable (Int) -> [UInt8] = { [shellRoot] index in RemoteShell.join(shellRoot, group[index]) }
       let digests: [ContentDigest?]
-      if let bytes, bytes >= Self.sharedBytes, processors > 1, group.count > 1 {
+      if let bytes, bytes >= Self.sharedBytes, processors > 1, group.count > 1, !hasNoHelper.load(ordering: .relaxed) {
         digests = try await hashTogether(group.count, with: program, silence: silence, names) { progress(before + $0) }
       } else {
         digests = try await interruptibly { (shell) throws(TransportError) in

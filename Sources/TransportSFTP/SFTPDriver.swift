@@ -88,7 +88,8 @@ package final class SFTPDriver: TransportDriver {
       outcome = .failure(.failure(error.failure, sessionLost: false))
     }
     if case .success(.available(let shell, _)) = outcome, let own = session as? SFTPSession {
-      await shell.learn(fileMode: try await own.client.attributes(at: file)?.permissions)
+      let found = try? await own.client.attributes(at: file)  // without it nothing is unpacked, and what is wrong shows with the next call
+      await shell.learn(fileMode: found?.permissions)
     }
     do throws(TransportError) { try await session.removeFile(file) } catch {
       // What kept the shell from being found says more than what followed from it.
