@@ -10,7 +10,8 @@ extension RemoteShell {
     progress: @Sendable (Int) -> Void
   ) async throws(TransportError) -> [ContentDigest?] {
     let work = SharedHashes(count)
-    let helper = Task { await help(work, with: program, silence: silence, name) }
+    // Detached: a task of this actor would begin when its thread is free, and that is when there is nothing left to help with.
+    let helper = Task.detached { await self.help(work, with: program, silence: silence, name) }
     let ended = await withTaskCancellationHandler {
       do throws(TransportError) {
         try await hashShares(of: work, with: program, silence: silence, name, progress)

@@ -334,7 +334,12 @@ import Transport
         #expect(mkfifo(file, 0o600) == 0)
       }
       let hashing = Task { try await shell.digests(of: files.map(\.path), bytes: 256 << 20) { _ in } }
-      try await Task.sleep(for: .milliseconds(500))
+      // Both are at it, and at different files.
+      for _ in 0..<2_000 {
+        if await server.programs(named: "openssl").count == 2 { break }
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      #expect(await server.programs(named: "openssl").count == 2)
       let began = ContinuousClock.now
       hashing.cancel()
       await #expect(throws: TransportError.self) { try await hashing.value }

@@ -233,11 +233,16 @@ public actor LoopbackSSHD: StoppableServer {
   /// Kills the programs of that name that sessions run.
   /// - Returns: How many there were.
   public func killPrograms(named name: String) async throws -> Int {
-    let found = sessionProcesses.filter { pid in
-      (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == name + "\n"  // it may be gone by now
-    }
+    let found = programs(named: name)
     try await ProcessTree.kill(found)
     return found.count
+  }
+
+  /// The programs of that name that sessions run.
+  public func programs(named name: String) -> [pid_t] {
+    sessionProcesses.filter { pid in
+      (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) == name + "\n"  // it may be gone by now
+    }
   }
 
   /// What the server has logged since it was started.
