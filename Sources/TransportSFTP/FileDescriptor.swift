@@ -6,6 +6,12 @@ final class FileDescriptor {
 
   init(_ number: Int32) { self.number = number }
 
+  /// Of a socket: closing it ends the connection at once, and what was not sent is sent by nobody. The kernel would go on for minutes otherwise.
+  func resetOnClose() {
+    var linger = linger(l_onoff: 1, l_linger: 0)
+    setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
+  }
+
   deinit { close(number) }
 }
 

@@ -2,7 +2,7 @@ import SyncModel
 import Transport
 
 /// Lets a few handshakes happen at a time: sshd refuses the eleventh connection that has not logged in yet.
-actor HandshakeGate {
+package actor HandshakeGate {
   private var free: Int
   private var waiters: [(ticket: UInt64, continuation: CheckedContinuation<Bool, Never>)] = []
   private var nextTicket: UInt64 = 0

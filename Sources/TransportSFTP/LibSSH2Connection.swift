@@ -126,10 +126,8 @@ package final class LibSSH2Connection: SSHConnection {
     shutdown(session.socket.number, Int32(SHUT_RDWR))
   }
 
-  /// The kernel would go on sending what it has for minutes.
   package func abort() {
-    var linger = linger(l_onoff: 1, l_linger: 0)
-    setsockopt(session.socket.number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
+    session.socket.resetOnClose()
     close()
   }
 

@@ -81,12 +81,18 @@ struct RemoteCommand: Hashable, Sendable {
     output: (ArraySlice<UInt8>) throws(TransportError) -> Void, isDone: () -> Bool = { false }, endsInput: Bool = false
   ) throws(TransportError) -> (complaints: [UInt8], wasFed: Bool)? {
     var buffer = [UInt8](repeating: 0, count: 64 * 1024)
-    var feeding = Feeding.ready([], isLast: endsInput)
+    var feed = CommandInput()
+    func advance() throws(TransportError) -> Bool {
+      if feed.wantsMore {
+        if let more = input() { feed.append(more) } else { feed.finish(isTold: endsInput) }
+      }
+      return try feed.advance(channel)
+    }
     var complaints = Complaints()
     var deadline = Deadline(after: silence)
     while true {
       if interrupter.isInterrupted { throw .interruptedConnection }
-      var moved = try feeding.advance(channel, input)
+      var moved = try advance()
       switch try RemoteCommand.read(channel, &buffer) {
       case .bytes(let count):
         try output(buffer[..<count])
@@ -94,12 +100,12 @@ struct RemoteCommand: Hashable, Sendable {
         if isDone() {
           try complaints.collect(channel)
           // The answer can be there before anybody has looked whether the input is at its end.
-          _ = try feeding.advance(channel, input)
-          return (complaints.bytes, feeding.isDone)
+          _ = try advance()
+          return (complaints.bytes, feed.isDone)
         }
       case .endOfStream:
         try complaints.collect(channel)
-        return (complaints.bytes, feeding.isDone)
+        return (complaints.bytes, feed.isDone)
       case .wouldBlock: break
       }
       try complaints.collect(channel)
@@ -108,7 +114,7 @@ struct RemoteCommand: Hashable, Sendable {
         continue
       }
       let next = Deadline(after: .milliseconds(try channel.keepAlive()))
-      let descriptors = channel.pollDescriptors(wantsWrite: !feeding.isDone)
+      let descriptors = channel.pollDescriptors(wantsWrite: !feed.isDone)
       let until = next.moment < deadline.moment ? next : deadline
       if waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: until) == .timedOut, deadline.hasPassed { return nil }
     }
@@ -121,49 +127,11 @@ struct RemoteCommand: Hashable, Sendable {
     return try result.get()
   }
 
-  /// What is still to be written to standard input.
-  private enum Feeding {
-    /// These bytes, then more; where this input is the last, its end is said.
-    case ready(ArraySlice<UInt8>, isLast: Bool)
-    /// Only the end is to be said.
-    case ending
-    case done
-
-    var isDone: Bool { if case .done = self { true } else { false } }
-
-    /// - Returns: Whether anything moved.
-    mutating func advance(_ channel: any SSHChannel, _ input: () -> [UInt8]?) throws(TransportError) -> Bool {
-      switch self {
-      case .done: return false
-      case .ending:
-        guard case .bytes = try channel.sendEndOfInput() else { return false }
-        self = .done
-        return true
-      case .ready(var bytes, let isLast):
-        if bytes.isEmpty {
-          guard let more = input() else {
-            self = isLast ? .ending : .done
-            return true
-          }
-          bytes = more[...]
-        }
-        let result: Result<CarrierResult, TransportError> = bytes.withUnsafeBytes { raw in
-          do throws(TransportError) { return .success(try channel.write(raw)) } catch { return .failure(error) }
-        }
-        switch try result.get() {
-        case .bytes(let count):
-          self = .ready(bytes.dropFirst(count), isLast: isLast)
-          return count > 0 || bytes.isEmpty
-        case .wouldBlock:
-          self = .ready(bytes, isLast: isLast)
-          return false
-        case .endOfStream:
-          // It reads no more; what it has said is judged by whoever parses it.
-          self = .done
-          return true
-        }
-      }
+  static func readError(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
+    let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
+      do throws(TransportError) { return .success(try channel.readError(into: bytes)) } catch { return .failure(error) }
     }
+    return try result.get()
   }
 
   /// The last 4 KiB of standard error.
@@ -173,10 +141,7 @@ struct RemoteCommand: Hashable, Sendable {
 
     mutating func collect(_ channel: any SSHChannel) throws(TransportError) {
       while true {
-        let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { raw in
-          do throws(TransportError) { return .success(try channel.readError(into: raw)) } catch { return .failure(error) }
-        }
-        guard case .bytes(let count) = try result.get(), count > 0 else { return }
+        guard case .bytes(let count) = try RemoteCommand.readError(channel, &buffer), count > 0 else { return }
         bytes += buffer.prefix(count)
         if bytes.count > 4096 { bytes.removeFirst(bytes.count - 4096) }
       }

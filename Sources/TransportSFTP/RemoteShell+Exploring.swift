@@ -61,11 +61,7 @@ extension RemoteShell {
   /// twice, on connections that both logged in.
   private func surveyed() throws(TransportError) -> Result<ShellSurvey, Uselessness> {
     for attempt in 1...2 {
-      do throws(RemoteCommand.Refusal) {
-        _ = try connected()
-      } catch {
-        if case .failed(let error) = error { throw error }
-      }
+      try connect()
       do throws(RemoteCommand.Refusal) {
         let output = try collect(ShellSurvey.command, input: [], silence: settings.progressTimeout)
         guard let answer = RemoteShell.unframe(output) else {

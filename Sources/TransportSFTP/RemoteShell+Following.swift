@@ -22,14 +22,7 @@ extension RemoteShell {
   private func follow(
     _ name: [UInt8], _ command: RemoteCommand, _ growth: FileGrowth, _ wake: WakeSignal
   ) throws(TransportError) -> ContentDigest? {
-    let channel: any SSHChannel
-    do throws(RemoteCommand.Refusal) {
-      let connection = try connected()
-      do throws(TransportError) { channel = try connection.openChannel(.exec(command.text)) } catch { throw .failed(error) }
-    } catch {
-      if case .failed(let error) = error { throw error }
-      return nil
-    }
+    guard let channel = try channel(for: command) else { return nil }
     defer { channel.close() }
     growth.begin()
     var script = FollowedScript(name)
@@ -52,24 +45,17 @@ extension RemoteShell {
         guard output.count <= 64 << 10 else { return nil }
         moved = true
       // One that ends before it was told the end has hashed a part.
-      case .endOfStream: return script.isOver && now.end == .whole ? Self.digest(in: output) : nil
+      case .endOfStream: return script.input.isOver && now.end == .whole ? Self.digest(in: output) : nil
       case .wouldBlock: break
       }
       // What it complains of is of no use to anybody: the file is hashed when it is whole, and whoever does that says what is wrong.
-      _ = try Self.readError(channel, &buffer)
+      _ = try RemoteCommand.readError(channel, &buffer)
       if moved { continue }
       let next = Deadline(after: .milliseconds(try channel.keepAlive()))
       let until = deadline.map { $0.moment < next.moment ? $0 : next } ?? next
-      let descriptors = channel.pollDescriptors(wantsWrite: script.hasMore) + [(wake.descriptor, 1)]
+      let descriptors = channel.pollDescriptors(wantsWrite: script.input.hasMore) + [(wake.descriptor, 1)]
       _ = waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: until)
     }
-  }
-
-  static func readError(_ channel: any SSHChannel, _ buffer: inout [UInt8]) throws(TransportError) -> CarrierResult {
-    let result: Result<CarrierResult, TransportError> = buffer.withUnsafeMutableBytes { bytes in
-      do throws(TransportError) { return .success(try channel.readError(into: bytes)) } catch { return .failure(error) }
-    }
-    return try result.get()
   }
 
   /// The one digest of an answer that ended well.
@@ -80,53 +66,26 @@ extension RemoteShell {
   }
 }
 
-/// What the far side is told of a growing file, and how much of that has gone out.
-struct FollowedScript {
-  private var outgoing: ArraySlice<UInt8>
+/// What the far side is told of a growing file.
+private struct FollowedScript {
+  private(set) var input: CommandInput
   /// MiB told of.
   private var told: UInt64 = 0
-  private var end = End.open
-  private enum End { case open, named, said }
 
-  init(_ name: [UInt8]) { outgoing = (name + [UInt8(ascii: "\n")])[...] }
-
-  /// Whether something waits to go out.
-  var hasMore: Bool { !outgoing.isEmpty || end == .named }
-
-  /// Whether the far side has been told that the file is whole.
-  var isOver: Bool { end == .said }
+  init(_ name: [UInt8]) { input = CommandInput(name + [UInt8(ascii: "\n")]) }
 
   /// - Returns: Whether anything moved.
   mutating func advance(_ channel: any SSHChannel, _ now: (bytes: UInt64, end: FileGrowth.End)) throws(TransportError) -> Bool {
-    if outgoing.isEmpty, end == .open {
+    if input.wantsMore {
       let units = now.bytes >> 20
       if units > told {
-        outgoing = Array("\(units - told)\n".utf8)[...]
+        input.append(Array("\(units - told)\n".utf8))
         told = units
       } else if now.end == .whole {
-        outgoing = Array("end\n".utf8)[...]
-        end = .named
+        input.append(Array("end\n".utf8))
+        input.finish()
       }
     }
-    if !outgoing.isEmpty {
-      let bytes = outgoing
-      let result: Result<CarrierResult, TransportError> = bytes.withUnsafeBytes { raw in
-        do throws(TransportError) { return .success(try channel.write(raw)) } catch { return .failure(error) }
-      }
-      switch try result.get() {
-      case .bytes(let count):
-        outgoing = bytes.dropFirst(count)
-        return count > 0
-      case .wouldBlock: return false
-      // It reads no more, and its output ends.
-      case .endOfStream:
-        outgoing = []
-        end = .open
-        return false
-      }
-    }
-    guard end == .named, case .bytes = try channel.sendEndOfInput() else { return false }
-    end = .said
-    return true
+    return try input.advance(channel)
   }
 }

@@ -65,14 +65,7 @@ extension RemoteShell {
   private func unpack(
     _ first: FileFeed.Portion, _ feed: FileFeed, _ stream: inout UnpackedStream, _ wake: WakeSignal
   ) throws(TransportError) -> FileFeed.Taken? {
-    let channel: any SSHChannel
-    do throws(RemoteCommand.Refusal) {
-      let connection = try connected()
-      do throws(TransportError) { channel = try connection.openChannel(.exec(Self.unpacking.text)) } catch { throw .failed(error) }
-    } catch {
-      if case .failed(let error) = error { throw error }
-      return nil
-    }
+    guard let channel = try channel(for: Self.unpacking) else { return nil }
     defer { channel.close() }
     feed.begin()
     stream.roomAtFirst = channel.room
@@ -87,7 +80,7 @@ extension RemoteShell {
       // Also where something is said: a far side that always says something would be listened to for ever.
       if deadline.hasPassed { return nil }
       wake.clear()
-      if stream.wantsMore {
+      if stream.input.wantsMore {
         next = feed.take()
         switch next {
         case .nothing: break
@@ -97,8 +90,8 @@ extension RemoteShell {
       }
       let sent = try stream.advance(channel)
       // Nothing is late where nothing is on its way.
-      if sent || (!stream.hasMore && !stream.isFinished) {
-        deadline = Deadline(after: stream.isFinished ? silence(for: UInt64(stream.bytes)) : settings.progressTimeout * 2)
+      if sent || (!stream.input.hasMore && !stream.input.hasEnded) {
+        deadline = Deadline(after: stream.input.hasEnded ? silence(for: UInt64(stream.bytes)) : settings.progressTimeout * 2)
       }
       switch try RemoteCommand.read(channel, &buffer) {
       case .bytes(let count):
@@ -108,21 +101,21 @@ extension RemoteShell {
         continue
       case .endOfStream:
         // One that ends before it was told the end has not written everything.
-        guard stream.isOver, let answer = Self.unframe(output), answer.status == 0 else { return nil }
+        guard stream.input.isOver, let answer = Self.unframe(output), answer.status == 0 else { return nil }
         feed.confirm(stream.tags)
         return next
       case .wouldBlock: break
       }
       // What it complains of is of no use to anybody: its files are sent one by one then, and that says what is wrong.
-      if case .bytes(let count) = try Self.readError(channel, &buffer), count > 0 { continue }
+      if case .bytes(let count) = try RemoteCommand.readError(channel, &buffer), count > 0 { continue }
       // A server that makes room only when most of it is used up is given all of it.
       if !stream.isHeld { heldSince = nil } else if heldSince == nil { heldSince = Deadline(after: .seconds(1)) }
       if let since = heldSince, since.hasPassed { stream.lead = .max }
       // Reading may have brought the word that there is room again.
       if sent || (stream.isHeld && stream.allowance(channel) > 0) { continue }
       let keepAlive = Deadline(after: .milliseconds(try channel.keepAlive()))
-      var descriptors = channel.pollDescriptors(wantsWrite: stream.hasMore && !stream.isHeld)
-      if stream.wantsMore { descriptors.append((wake.descriptor, 1)) }
+      var descriptors = channel.pollDescriptors(wantsWrite: stream.input.hasMore && !stream.isHeld)
+      if stream.input.wantsMore { descriptors.append((wake.descriptor, 1)) }
       let soonest = [keepAlive, deadline, heldSince].compactMap { $0 }.min { $0.moment < $1.moment } ?? deadline
       _ = waitUntilReady(descriptors, interruption: interrupter.descriptor, deadline: soonest)
     }
@@ -140,11 +133,9 @@ private struct UnpackedStream {
   var roomAtFirst: Int?
   /// Whether nothing is sent because the far side has enough to read.
   private(set) var isHeld = false
-  private var outgoing: ArraySlice<UInt8>
+  private(set) var input: CommandInput
   private var length = 0
   private var files = 0
-  private var end = End.open
-  private enum End { case open, named, said, cut }
   /// Of the contents.
   private(set) var bytes = 0
   private(set) var tags: [Int] = []
@@ -157,19 +148,11 @@ private struct UnpackedStream {
     self.folder = folder
     self.mode = mode
     self.limits = limits
-    outgoing = (name + [UInt8(ascii: "\n")])[...]
+    input = CommandInput(name + [UInt8(ascii: "\n")])
   }
 
-  /// Whether something waits to go out.
-  var hasMore: Bool { !outgoing.isEmpty || end == .named }
-  /// Whether files can be added, and should be.
-  var wantsMore: Bool { outgoing.isEmpty && end == .open }
   /// Whether there is enough in it.
   var isFull: Bool { files >= limits.files || bytes >= limits.bytes }
-  /// Whether nothing is added any more.
-  var isFinished: Bool { end != .open }
-  /// Whether the far side was told the end.
-  var isOver: Bool { end == .said }
 
   mutating func add(_ portion: FileFeed.Portion) throws(TransportError) {
     let base = folder.relative
@@ -187,7 +170,7 @@ private struct UnpackedStream {
           name: Array(place.bytes[above...]), content: file.content, modified: UInt32(clamping: file.modified ?? 0)))
     }
     let part = try ArchiveStream.part(named, mode: mode)
-    outgoing += part
+    input.append(part)
     length += part.count
     files += portion.files.count
     bytes += portion.bytes
@@ -195,38 +178,15 @@ private struct UnpackedStream {
   }
 
   mutating func finish() {
-    guard end == .open else { return }
-    outgoing += ArchiveStream.end(after: length)
-    end = .named
+    input.append(ArchiveStream.end(after: length))
+    input.finish()
   }
 
   /// - Returns: Whether anything moved.
   mutating func advance(_ channel: any SSHChannel) throws(TransportError) -> Bool {
-    isHeld = false
-    if !outgoing.isEmpty {
-      let bytes = outgoing.prefix(allowance(channel))
-      guard !bytes.isEmpty else {
-        isHeld = true
-        return false
-      }
-      let result: Result<CarrierResult, TransportError> = bytes.withUnsafeBytes { raw in
-        do throws(TransportError) { return .success(try channel.write(raw)) } catch { return .failure(error) }
-      }
-      switch try result.get() {
-      case .bytes(let count):
-        outgoing = outgoing.dropFirst(count)
-        return count > 0
-      case .wouldBlock: return false
-      // It reads no more, and its output ends.
-      case .endOfStream:
-        outgoing = []
-        end = .cut
-        return false
-      }
-    }
-    guard end == .named, case .bytes = try channel.sendEndOfInput() else { return false }
-    end = .said
-    return true
+    let most = allowance(channel)
+    isHeld = most == 0 && input.hasBytes
+    return try isHeld ? false : input.advance(channel, atMost: most)
   }
 
   /// Bytes that may be sent now without being too far ahead.

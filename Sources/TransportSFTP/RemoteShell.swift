@@ -32,15 +32,15 @@ package actor RemoteShell: RemoteHasher {
   package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
   nonisolated let interrupter: Interrupter
   /// Those that hash a growing file or unpack a stream each, and are interrupted with this one.
-  private nonisolated let companions = Mutex<[RemoteShell]>([])
+  nonisolated let companions = Mutex<[RemoteShell]>([])
   /// What was found out, for them: nobody has to wait for the thread of this one.
   private nonisolated let found = Mutex<Place?>(nil)
   /// A companion that was to share the hashing came to nothing.
   nonisolated let hasNoHelper = Atomic<Bool>(false)
   nonisolated let settings: SFTPSettings
-  private nonisolated let connector: SSHConnector
-  private nonisolated let hashingSilence: Duration
-  private nonisolated let gate: HandshakeGate?
+  nonisolated let connector: SSHConnector
+  nonisolated let hashingSilence: Duration
+  nonisolated let gate: HandshakeGate?
   var connection: (any SSHConnection)?
   /// The shell that is kept over the connection, where that is possible.
   private var conversation: ShellConversation?
@@ -64,7 +64,7 @@ package actor RemoteShell: RemoteHasher {
   /// Of the NAS; 1 where it does not say.
   var processors = 1
 
-  private init(
+  init(
     settings: SFTPSettings, connector: @escaping SSHConnector, hashingSilence: Duration, gate: HandshakeGate?, interrupter: Interrupter
   ) {
     self.gate = gate
@@ -84,20 +84,11 @@ package actor RemoteShell: RemoteHasher {
   ///   - probe: A file that the caller has just written over SFTP, with a name that nothing else has.
   ///   - content: What is in it: random, at least 16 bytes.
   ///   - hashingSilence: How long hashing may take without a byte of output: one file can be very large.
+  ///   - gate: Entered by each further log-in; the caller has entered it for this one.
   /// - Throws: Where the network or the login fails; a missing or useless shell is an outcome.
   package static func open(
     settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
-    hashingSilence: Duration = .seconds(4 * 3600), interrupter: Interrupter = Interrupter()
-  ) async throws(TransportError) -> RemoteShellOutcome {
-    try await open(
-      settings: settings, connector: connector, probe: probe, content: content, hashingSilence: hashingSilence, gate: nil,
-      interrupter: interrupter)
-  }
-
-  /// - Parameter gate: Entered by each further log-in; the caller has entered it for this one.
-  static func open(
-    settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
-    hashingSilence: Duration = .seconds(4 * 3600), gate: HandshakeGate?, interrupter: Interrupter = Interrupter()
+    hashingSilence: Duration = .seconds(4 * 3600), gate: HandshakeGate? = nil, interrupter: Interrupter = Interrupter()
   ) async throws(TransportError) -> RemoteShellOutcome {
     let shell = RemoteShell(
       settings: settings, connector: connector, hashingSilence: hashingSilence, gate: gate, interrupter: interrupter)
@@ -145,43 +136,6 @@ package actor RemoteShell: RemoteHasher {
     let fileMode: UInt32?
   }
   nonisolated var place: Place? { found.withLock { $0 } }
-
-  /// Runs a body over another connection to the same place, on a thread of its own: this one serves others meanwhile. It is interrupted with this one.
-  nonisolated func withCompanion<Answer: Sendable>(
-    _ body: @Sendable (isolated RemoteShell) throws(TransportError) -> Answer
-  ) async throws(TransportError) -> Answer {
-    let companion = RemoteShell(
-      settings: settings, connector: connector, hashingSilence: hashingSilence, gate: nil, interrupter: Interrupter())
-    companions.withLock { $0.append(companion) }
-    // Asked after it is among those that are interrupted.
-    if place == nil || interrupter.isInterrupted { companion.interrupt() }
-    let answer: Result<Answer, TransportError>
-    do throws(TransportError) {
-      try await logIn(companion)
-      answer = .success(try await companion.interruptibly(body))
-    } catch {
-      answer = .failure(error)
-    }
-    await companion.close()
-    companions.withLock { $0.removeAll { $0 === companion } }
-    return try answer.get()
-  }
-
-  private nonisolated func logIn(_ companion: RemoteShell) async throws(TransportError) {
-    try await gate?.enter()
-    let result: Result<Void, TransportError>
-    do throws(TransportError) { result = .success(try await companion.logIn()) } catch { result = .failure(error) }
-    await gate?.leave()
-    try result.get()
-  }
-
-  private func logIn() async throws(TransportError) {
-    try await interruptibly { (shell) throws(TransportError) in
-      do throws(RemoteCommand.Refusal) { _ = try shell.connected() } catch {
-        if case .failed(let error) = error { throw error }
-      }
-    }
-  }
 
   package func close() {
     found.withLock { $0 = nil }
@@ -467,15 +421,25 @@ package actor RemoteShell: RemoteHasher {
     return conversation
   }
 
-  func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
+  private func connected() throws(RemoteCommand.Refusal) -> any SSHConnection {
+    do throws(TransportError) { return try connect() } catch { throw .failed(error) }
+  }
+
+  /// The connection, made where there is none.
+  @discardableResult func connect() throws(TransportError) -> any SSHConnection {
     if let connection { return connection }
-    do throws(TransportError) {
-      if interrupter.isInterrupted || isClosed { throw .interruptedConnection }
-      let made = try connector(settings, interrupter)
-      connection = made
-      return made
-    } catch {
-      throw .failed(error)
+    if interrupter.isInterrupted || isClosed { throw .interruptedConnection }
+    let made = try connector(settings, interrupter)
+    connection = made
+    return made
+  }
+
+  /// A channel for a command of its own; nil where the far side runs none.
+  func channel(for command: RemoteCommand) throws(TransportError) -> (any SSHChannel)? {
+    let connection = try connect()
+    do throws(TransportError) { return try connection.openChannel(.exec(command.text)) } catch {
+      if case .unsupported = error { return nil }
+      throw error
     }
   }
 

@@ -9,32 +9,11 @@ import Transport
 
 /// A file that the NAS hashes while it is being written.
 @Suite struct GrowingFileTests {
-  private func shell(_ server: LoopbackSSHD) async throws -> RemoteShell {
-    let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
-    try Data(content).write(to: URL(filePath: server.rootFolder + "/.nassync-probe-1"))
-    let found = try await RemoteShell.open(
-      settings: server.settings, connector: BuiltinConnection.connector(),
-      probe: RemotePath(root: server.remoteRoot, relative: try RelativePath(".nassync-probe-1")), content: content)
-    guard case .available(let shell, _) = found else { throw TemporaryFolder.Failure("no shell: \(found)") }
-    return shell
-  }
-
-  private func noise(_ count: Int) -> [UInt8] {
-    var generator = SeededGenerator(seed: 7)
-    return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
-  }
-
-  /// By the system's tool, not by the code that is tested.
-  private func sha256(_ content: [UInt8]) async throws -> ContentDigest {
-    let result = try await runProcess(["sha256sum"], input: content)
-    return try #require(ContentDigest(hex: String(result.text.prefix(64))))
-  }
-
   private static let mebibyte = 1 << 20
 
   @Test(arguments: ["plain", " it's a \"name\" with $(touch pwned) \\n ", "-rf"]) func theDigestIsTheWholeFiles(name: String) async throws {
     try await LoopbackSSHD.with { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell()
       let file = server.rootFolder + "/" + name
       let path = RemotePath(root: server.remoteRoot, relative: try RelativePath(name))
       let content = noise(3 * Self.mebibyte + 4711)
@@ -60,7 +39,7 @@ import Transport
   /// What is not there yet may be written twice, as a resumed upload does, or have a hole: it must not be looked at.
   @Test func nothingIsReadBeforeItIsThere() async throws {
     try await LoopbackSSHD.with { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell()
       let file = server.rootFolder + "/it"
       let path = RemotePath(root: server.remoteRoot, relative: try RelativePath("it"))
       var content = noise(4 * Self.mebibyte)
@@ -85,7 +64,7 @@ import Transport
 
   @Test func whatIsGivenUpEndsAtOnce() async throws {
     try await LoopbackSSHD.with { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell()
       try Data([1]).write(to: URL(filePath: server.rootFolder + "/it"))
       let path = RemotePath(root: server.remoteRoot, relative: try RelativePath("it"))
       let growth = FileGrowth()
@@ -106,7 +85,7 @@ import Transport
   /// A connection that ends takes the digest of a part with it.
   @Test func aLostConnectionIsNoEndOfTheFile() async throws {
     try await LoopbackSSHD.with { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell()
       try Data(noise(2 * Self.mebibyte)).write(to: URL(filePath: server.rootFolder + "/it"))
       let path = RemotePath(root: server.remoteRoot, relative: try RelativePath("it"))
       let growth = FileGrowth()
@@ -124,7 +103,7 @@ import Transport
 
   @Test func whatCannotBeHashedHasNoDigest() async throws {
     try await LoopbackSSHD.with { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell()
       for name in ["missing", "line\nfeed"] {
         let growth = FileGrowth()
         growth.isWhole(5)

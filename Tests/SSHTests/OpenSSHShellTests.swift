@@ -81,27 +81,10 @@ import Transport
 
   // MARK: The shell
 
-  private func look(_ server: LoopbackSSHD, settings: SFTPSettings? = nil) async throws -> RemoteShellOutcome {
-    let settings = settings ?? server.settings
-    let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
-    let name = ".nassync-probe-\(UInt64.random(in: 0 ... .max))"
-    try Data(content).write(to: URL(fileURLWithPath: "\(server.rootFolder)/\(name)"))
-    return try await RemoteShell.open(
-      settings: settings, connector: Self.connector, probe: RemotePath(root: settings.remoteRoot, relative: try RelativePath(name)),
-      content: content)
-  }
-
-  private func shell(_ server: LoopbackSSHD, settings: SFTPSettings? = nil) async throws -> RemoteShell {
-    switch try await look(server, settings: settings) {
-    case .available(let shell, _): return shell
-    case .unavailable(let reason, _): throw TemporaryFolder.Failure("no shell: \(reason)")
-    }
-  }
-
   @Test(arguments: [LoopbackSSHD.Style.sftpOnly, .chroot, .noHashTool]) func accountsThatCannotHash(style: LoopbackSSHD.Style) async throws
   {
     try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
-      guard case .unavailable = try await look(server) else {
+      guard case .unavailable = try await server.lookForShell(by: Self.connector) else {
         Issue.record("a shell was found where there is none")
         return
       }
@@ -111,7 +94,7 @@ import Transport
   @Test func serversThatAnswerACommandWithSomethingElse() async throws {
     for command in ["echo welcome; exit 0", "cat >/dev/null", "exit 1", "exit 255", "kill -9 $PPID"] {
       try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: ["ForceCommand \(command)"]) { server in
-        guard case .unavailable = try await look(server) else {
+        guard case .unavailable = try await server.lookForShell(by: Self.connector) else {
           Issue.record("a shell was found behind “\(command)”")
           return
         }
@@ -121,14 +104,14 @@ import Transport
 
   @Test func brokenNetworkIsAnErrorAndALostConnectionIsMadeAgain() async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
-      let shell = try await shell(server)
+      let shell = try await server.shell(by: Self.connector)
       let name = RemotePath(root: server.remoteRoot, relative: try RelativePath("it"))
       try Data([1]).write(to: URL(fileURLWithPath: "\(server.rootFolder)/it"))
       try await server.killSessions()
       #expect(try await shell.digests(of: [name]) { _ in }.count == 1)
       try await server.stop()
       await #expect(throws: TransportError.self) { _ = try await shell.digests(of: [name]) { _ in } }
-      await #expect(throws: TransportError.self) { _ = try await look(server) }
+      await #expect(throws: TransportError.self) { _ = try await server.lookForShell(by: Self.connector) }
       try await server.start()
       #expect(try await shell.digests(of: [name]) { _ in }.count == 1)
     }
@@ -149,12 +132,12 @@ import Transport
           } catch { return error.failure }
         }
       }
-      let first = try await shell(server, settings: settings)
+      let first = try await server.shell(settings, by: Self.connector)
       let hashing = hash(first)
       try await Task.sleep(for: .milliseconds(500))
       first.interrupt()
       #expect(await hashing.value?.kind == .interrupted)
-      let second = try await shell(server, settings: settings)
+      let second = try await server.shell(settings, by: Self.connector)
       let patient = hash(second)
       // A peer that only takes its time answers the questions for signs of life.
       try await Task.sleep(for: .seconds(5))

@@ -9,23 +9,10 @@ import Transport
 @testable import TransportSFTP
 
 @Suite struct RemoteShellTests {
-  /// Looks for a shell as the driver does, with a probe file laid down by hand.
-  private func look(
-    _ server: LoopbackSSHD, settings: SFTPSettings? = nil, interrupter: Interrupter = Interrupter()
-  ) async throws -> RemoteShellOutcome {
-    let settings = settings ?? server.settings
-    let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
-    let name = try RelativePath(".nassync-probe-\(UInt64.random(in: 0 ... .max))")
-    try write(content, to: name, in: server)
-    return try await RemoteShell.open(
-      settings: settings, connector: BuiltinConnection.connector(), probe: RemotePath(root: settings.remoteRoot, relative: name),
-      content: content, interrupter: interrupter)
-  }
-
   private func shell(_ server: LoopbackSSHD, settings: SFTPSettings? = nil, interrupter: Interrupter = Interrupter()) async throws -> (
     RemoteShell, RemoteShellFacts
   ) {
-    switch try await look(server, settings: settings, interrupter: interrupter) {
+    switch try await server.lookForShell(settings, interrupter: interrupter) {
     case .available(let shell, let facts): return (shell, facts)
     case .unavailable(let reason, _): throw TemporaryFolder.Failure("no shell: \(reason)")
     }
@@ -46,12 +33,6 @@ import Transport
     RemotePath(root: server.remoteRoot, relative: name)
   }
 
-  /// By the system's tool, not by the code that is tested.
-  private func sha256(_ content: [UInt8]) async throws -> ContentDigest {
-    let result = try await runProcess(["sha256sum"], input: content)
-    return try #require(ContentDigest(hex: String(result.text.prefix(64))))
-  }
-
   // MARK: Finding the shell
 
   @Test func shellAccount() async throws {
@@ -70,7 +51,7 @@ import Transport
 
   @Test(arguments: [LoopbackSSHD.Style.sftpOnly, .chroot]) func accountsWithoutAShell(style: LoopbackSSHD.Style) async throws {
     try await LoopbackSSHD.with(style) { server in
-      guard case .unavailable(let reason, _) = try await look(server) else {
+      guard case .unavailable(let reason, _) = try await server.lookForShell() else {
         Issue.record("a shell was found where there is none")
         return
       }
@@ -80,7 +61,7 @@ import Transport
 
   @Test func noHashingProgram() async throws {
     try await LoopbackSSHD.with(.noHashTool) { server in
-      guard case .unavailable(let reason, _) = try await look(server) else {
+      guard case .unavailable(let reason, _) = try await server.lookForShell() else {
         Issue.record("a hashing program was found where there is none")
         return
       }
@@ -103,7 +84,7 @@ import Transport
   @Test func serversThatAnswerACommandWithSomethingElse() async throws {
     for command in ["echo welcome; exit 0", "cat >/dev/null", "exit 1", "kill -9 $PPID"] {
       try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: ["ForceCommand \(command)"]) { server in
-        guard case .unavailable = try await look(server) else {
+        guard case .unavailable = try await server.lookForShell() else {
           Issue.record("a shell was found behind “\(command)”")
           return
         }
@@ -124,7 +105,7 @@ import Transport
   @Test func brokenNetworkIsAnError() async throws {
     try await LoopbackSSHD.with { server in
       try await server.stop()
-      await #expect(throws: TransportError.self) { _ = try await look(server) }
+      await #expect(throws: TransportError.self) { _ = try await server.lookForShell() }
     }
   }
 

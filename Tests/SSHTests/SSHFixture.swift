@@ -1,4 +1,5 @@
 import Executors
+import Foundation
 import SyncModel
 import TestSupport
 import Testing
@@ -13,6 +14,44 @@ extension LoopbackSSHD {
       host: host, port: UInt16(port), user: user, keyFile: keyFile, knownHostsFile: knownHostsFile, remoteRoot: remoteRoot,
       connectTimeout: .seconds(20), progressTimeout: .seconds(20), keepAliveSeconds: 15)
   }
+}
+
+extension LoopbackSSHD {
+  /// Looks for a shell as the driver does, with a probe file laid down by hand.
+  nonisolated func lookForShell(
+    _ settings: SFTPSettings? = nil, by connector: @escaping SSHConnector = BuiltinConnection.connector(),
+    interrupter: Interrupter = Interrupter()
+  ) async throws -> RemoteShellOutcome {
+    let settings = settings ?? self.settings
+    let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
+    let name = ".nassync-probe-\(UInt64.random(in: 0 ... .max))"
+    try Data(content).write(to: URL(filePath: "\(rootFolder)/\(name)"))
+    return try await RemoteShell.open(
+      settings: settings, connector: connector, probe: RemotePath(root: settings.remoteRoot, relative: try RelativePath(name)),
+      content: content, interrupter: interrupter)
+  }
+
+  /// The shell, where there has to be one.
+  nonisolated func shell(
+    _ settings: SFTPSettings? = nil, by connector: @escaping SSHConnector = BuiltinConnection.connector(),
+    interrupter: Interrupter = Interrupter()
+  ) async throws -> RemoteShell {
+    let outcome = try await lookForShell(settings, by: connector, interrupter: interrupter)
+    guard case .available(let shell, _) = outcome else { throw TemporaryFolder.Failure("no shell: \(outcome)") }
+    return shell
+  }
+}
+
+/// Bytes that are the same each time.
+func noise(_ count: Int, seed: UInt64 = 7) -> [UInt8] {
+  var generator = SeededGenerator(seed: seed)
+  return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
+}
+
+/// By the system's tool, not by the code that is tested.
+func sha256(_ content: [UInt8]) async throws -> ContentDigest {
+  let result = try await runProcess(["sha256sum"], input: content)
+  return try #require(ContentDigest(hex: String(result.text.prefix(64))))
 }
 
 /// What a connection said of itself.

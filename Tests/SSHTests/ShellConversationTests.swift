@@ -13,17 +13,6 @@ import Transport
     ("ssh", OpenSSHConnection.connector(configurationFile: "/dev/null")),
   ]
 
-  private func shell(_ server: LoopbackSSHD, _ connector: @escaping SSHConnector) async throws -> RemoteShell {
-    let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
-    let name = ".nassync-probe-\(UInt64.random(in: 0 ... .max))"
-    try Data(content).write(to: URL(fileURLWithPath: "\(server.rootFolder)/\(name)"))
-    let outcome = try await RemoteShell.open(
-      settings: server.settings, connector: connector,
-      probe: RemotePath(root: server.settings.remoteRoot, relative: try RelativePath(name)), content: content)
-    guard case .available(let shell, _) = outcome else { throw TemporaryFolder.Failure("no shell: \(outcome)") }
-    return shell
-  }
-
   /// How many commands the server was asked for, each on a channel of its own.
   private func commands(_ server: LoopbackSSHD) -> Int {
     server.log.split(whereSeparator: \.isNewline).count { $0.contains("Starting session: command") }
@@ -44,7 +33,7 @@ import Transport
 
   @Test(arguments: 0..<2) func allCommandsGoOverOneChannel(_ carrier: Int) async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
-      let shell = try await shell(server, Self.carriers[carrier].connector)
+      let shell = try await server.shell(by: Self.carriers[carrier].connector)
       // One that looks round and stays.
       #expect(commands(server) == 1)
       for round in 1...3 { try await digest(server, shell, [0, 1, 70_000 * round]) }
@@ -69,7 +58,7 @@ import Transport
       try folder.write(Self.greedyHead, to: "head", mode: 0o755)
       let path = "SetEnv SHLVL=5 PATH=\(folder.path):/usr/bin:/bin"
       try await LoopbackSSHD.with(keyTypes: [.ed25519], extraConfiguration: [path]) { server in
-        let shell = try await shell(server, Self.carriers[carrier].connector)
+        let shell = try await server.shell(by: Self.carriers[carrier].connector)
         let before = commands(server)
         try await digest(server, shell, [0, 1, 300_000])
         // Two programs, as one of the names has a line feed.
@@ -96,7 +85,7 @@ import Transport
 
   @Test func aShellThatDiedIsBegunAgain() async throws {
     try await LoopbackSSHD.with(keyTypes: [.ed25519]) { server in
-      let shell = try await shell(server, Self.carriers[0].connector)
+      let shell = try await server.shell(by: Self.carriers[0].connector)
       try await digest(server, shell, [10])
       // The shell itself, with the connection alive.
       for process in try shells(below: server) { kill(process, SIGKILL) }
