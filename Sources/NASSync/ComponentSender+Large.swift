@@ -99,7 +99,7 @@ extension ComponentSender {
     let size = row.entry.fingerprint.size
     var lastCheckpoint = clock.monotonicNanoseconds
     var climb = LaneClimb(
-      learned: lanes.main.session.capabilities.joinsUploads ? spare.learned : 1, isLong: spare.roundTrip > Self.longRoundTrip, most: width)
+      learned: lanes.main.session.capabilities.joinsUploads ? spare.learned : 1, isLong: pool.isFar, most: width)
     while await stream.position < size {
       try checkStop()
       for lane in guests.arrived() { lanes.add(lane) }

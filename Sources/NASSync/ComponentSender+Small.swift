@@ -6,22 +6,30 @@ import Transport
 
 /// Who unpacks a stream on the far side, once that was found out.
 final class FoundUnpacker: Sendable {
-  private struct State {
-    var unpacker: (any RemoteHasher)?
-    var isDecided = false
+  private enum State {
+    case unknown
+    case found(any RemoteUnpacker)
+    /// Nobody does, or somebody looks after the stream already.
+    case none
   }
-  private let state = Mutex(State())
-  /// Has the digests forgotten that the NAS gave so far.
-  let forget: @Sendable () -> Void
+  private let state = Mutex(State.unknown)
 
-  init(forget: @escaping @Sendable () -> Void) { self.forget = forget }
+  func decide(_ unpacker: (any RemoteUnpacker)?) { state.withLock { $0 = unpacker.map { .found($0) } ?? .none } }
 
-  /// Nil until it is found out, and where there is none.
-  var unpacker: (any RemoteHasher)? { state.withLock { $0.unpacker } }
   /// Whether it was found out.
-  var isDecided: Bool { state.withLock { $0.isDecided } }
+  var isDecided: Bool { state.withLock { if case .unknown = $0 { false } else { true } } }
 
-  func decide(_ unpacker: (any RemoteHasher)?) { state.withLock { $0 = State(unpacker: unpacker, isDecided: true) } }
+  /// Whether there is one that nobody has taken.
+  var isThere: Bool { state.withLock { if case .found = $0 { true } else { false } } }
+
+  /// The first who asks gets it.
+  func take() -> (any RemoteUnpacker)? {
+    state.withLock { state in
+      guard case .found(let unpacker) = state else { return nil }
+      state = .none
+      return unpacker
+    }
+  }
 }
 
 /// What was given to a stream and is not confirmed yet.
@@ -41,28 +49,16 @@ private final class StreamLedger: Sendable {
   var lost: [[ComponentRow]] { underway.withLock { $0.sorted { $0.key < $1.key }.map { $0.value.map(\.row) } } }
 }
 
-/// How a stream ended.
-private final class StreamOutcome: Sendable {
-  private let flag = Atomic<Bool>(false)
-
-  /// Whether the connection failed, and not the far side's program.
-  var wasCutOff: Bool {
-    get { flag.load(ordering: .relaxed) }
-    set { flag.store(newValue, ordering: .relaxed) }
-  }
-}
-
 extension ComponentSender {
   /// Sends small files, in handfuls: over the sessions, and, where there are many and the far side unpacks, in one stream as soon as that has begun.
   func sendSmall(_ handfuls: [[ComponentRow]], lanes: Int) async throws(TransportError) {
     let turn = Turn()
     let stream = FileFeed()
-    let begun = Turn()
     var rest: [[ComponentRow]] = []
     // Over a long way the files are there before anybody knows who unpacks. Over a short one a moment's patience saves both sides half of their work.
-    let isPatient = !isFar && isWorthStreaming(handfuls[...])
+    let isPatient = !pool.isFar && isWorthStreaming(handfuls[...])
     if isPatient { await waitShortly(for: { unpacker.isDecided }) }
-    let streamsFirst = isPatient && unpacker.unpacker != nil
+    let streamsFirst = isPatient && unpacker.isThere
     do {
       rest = try await withThrowingTaskGroup(of: [[ComponentRow]].self) { group in
         for number in 0..<min(handfuls.count, lanes) {
@@ -70,10 +66,8 @@ extension ComponentSender {
             // Nor are sessions opened for what little they would send: their log-ins would come before the stream's.
             if number > 0, streamsFirst { await waitShortly(for: { stream.hasBegun || stream.isClosed }) }
             while !stream.hasBegun {
-              // Whoever sees first that there is one looks after the stream; the others go on until it takes something.
-              if let unpacker = unpacker.unpacker, begun.value == 0, begun.advance() == 0,
-                isWorthStreaming(handfuls[min(turn.value, handfuls.count)...])
-              {
+              // One looks after the stream; the others go on until it takes something.
+              if let unpacker = unpacker.take(), isWorthStreaming(handfuls[min(turn.value, handfuls.count)...]) {
                 return try await sendStream(handfuls, turn, stream, by: unpacker)
               }
               let index = turn.advance()
@@ -180,29 +174,20 @@ extension ComponentSender {
       count += handful.count
       for row in handful { bytes &+= row.entry.fingerprint.size }
     }
-    return count >= Self.leastStreamed && bytes / UInt64(count) <= (isFar ? Self.meanSize.long : Self.meanSize.short)
+    return count >= Self.leastStreamed && bytes / UInt64(count) <= (pool.isFar ? Self.meanSize.long : Self.meanSize.short)
   }
-
-  private var isFar: Bool { (pool.roundTrip ?? 0) > Self.longRoundTrip }
 
   /// Sends what nobody has taken yet in one stream.
   /// - Returns: What was taken and is not known to have arrived.
   private func sendStream(
-    _ handfuls: [[ComponentRow]], _ turn: Turn, _ stream: FileFeed, by unpacker: any RemoteHasher
+    _ handfuls: [[ComponentRow]], _ turn: Turn, _ stream: FileFeed, by unpacker: any RemoteUnpacker
   ) async throws(TransportError) -> [[ComponentRow]] {
     // Whoever unpacks flushes nothing.
     flushed.leaveOut()
     let ledger = StreamLedger()
-    let outcome = StreamOutcome()
+    async let wasCutOff = unpack(stream, by: unpacker)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask {
-          do throws(TransportError) { try await unpacker.unpack(stream, into: staging, isFar: isFar) } catch {
-            // The sessions send what was not confirmed, and say what is wrong.
-            outcome.wasCutOff = true
-          }
-          stream.close()
-        }
         group.addTask {
           for await tags in stream.confirmations { try await record(ledger.confirmed(tags)) }
         }
@@ -213,7 +198,7 @@ extension ComponentSender {
               givers.addTask {
                 while case let index = turn.advance(), index < handfuls.count {
                   try checkStop()
-                  guard try await give(handfuls[index], index, stream, ledger) else { return }
+                  guard try await give(handfuls[index], index, to: stream, for: unpacker, ledger) else { return }
                 }
               }
             }
@@ -223,21 +208,29 @@ extension ComponentSender {
         try await group.waitForAll()
       }
     } catch { throw TransportError.wrapping(error) }
+    let isBroken = await wasCutOff
     let lost = ledger.lost
     guard stream.hasBegun, !lost.isEmpty, !Task.isCancelled else { return lost }
     // Where it was the NAS that went down, what it hashed before says nothing of what it has now.
-    self.unpacker.forget()
-    if !outcome.wasCutOff {
-      try await clear(lost)
+    forgetDigests()
+    if !isBroken {
+      try await remove(lost)
       // It takes time each time, and never works.
       pool.learnedThatStreamsFail()
     }
     return lost
   }
 
+  /// - Returns: Whether the connection failed, and not the far side's program. The sessions send what was not confirmed, and say what is wrong.
+  private func unpack(_ stream: FileFeed, by unpacker: any RemoteUnpacker) async -> Bool {
+    defer { stream.close() }
+    do throws(TransportError) { try await unpacker.unpack(stream, into: staging, isFar: pool.isFar) } catch { return true }
+    return false
+  }
+
   /// What a far side could not write may have its size and its time, and must not be taken for whole by a later attempt: a disk says only once that it could
   /// not take something.
-  private func clear(_ lost: [[ComponentRow]]) async throws(TransportError) {
+  private func remove(_ lost: [[ComponentRow]]) async throws(TransportError) {
     let paths = lost.joined().map { staging.appending($0.entry.path) }
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       try await Turn.each(of: paths, atOnce: 64) { (path) throws(TransportError) in
@@ -251,13 +244,16 @@ extension ComponentSender {
   private static let givers = 2
 
   /// - Returns: False where the stream takes nothing any more.
-  private func give(_ rows: [ComponentRow], _ tag: Int, _ stream: FileFeed, _ ledger: StreamLedger) async throws(TransportError) -> Bool {
+  private func give(
+    _ rows: [ComponentRow], _ tag: Int, to stream: FileFeed, for unpacker: any RemoteUnpacker, _ ledger: StreamLedger
+  ) async throws(TransportError) -> Bool {
     let (known, unsent) = try await read(rows)
     if !known.isEmpty { try await record(known) }
     guard !unsent.isEmpty else { return true }
-    try await awaitBandwidth(unsent.reduce(0) { $0 + FileFeed.weight(of: $1.file) })
+    let weight = unsent.reduce(0) { $0 + unpacker.weight(of: $1.file) }
+    try await awaitBandwidth(weight)
     ledger.gives(unsent.map { ($0.row, $0.progress) }, tag: tag)
-    return await stream.give(unsent.map(\.file), tag: tag)
+    return await stream.give(unsent.map(\.file), weight: weight, tag: tag)
   }
 
   private func record(_ files: [ComponentProgress]) async throws(TransportError) {

@@ -9,8 +9,8 @@ import Transport
 /// Brings a job's components into its staging folder: the data path.
 ///
 /// Every file is read once and hashed in the same pass. Bandwidth is awaited here and nowhere else. Small files travel many at a time, each in
-/// one burst, or in one stream that is unpacked there (`ComponentSender+Small`); large ones as a stream of chunks over as many sessions as the link asks for (`ComponentSender+Large`), with their progress made
-/// durable on the NAS and in the queue as they go.
+/// one burst or all in one stream that is unpacked there (`ComponentSender+Small`); large ones as a stream of chunks over as many sessions as
+/// the link asks for (`ComponentSender+Large`), with their progress made durable on the NAS and in the queue as they go.
 struct ComponentSender: Sendable {
   let folder: RunFolder
   let pool: SessionPool
@@ -32,6 +32,8 @@ struct ComponentSender: Sendable {
   let follow: @Sendable (RelativePath) -> FileGrowth?
   /// Who writes many small files there from one stream.
   let unpacker: FoundUnpacker
+  /// Has the digests forgotten that the NAS gave so far in this attempt.
+  let forgetDigests: @Sendable () -> Void
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
@@ -42,12 +44,11 @@ struct ComponentSender: Sendable {
     let pending = components.filter { $0.state == .pending }
     let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file })
     let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
-    let roundTrip = pool.roundTrip ?? 0
-    let isLong = roundTrip > Self.longRoundTrip ? try await pipelines() : false
+    let isLong = pool.isFar ? try await pipelines() : false
     let lanes = Self.lanes(small.map(\.entry.fingerprint.size), width: width, isLong: isLong)
     let handfuls = Self.handfuls(small, lanes: lanes)
     let largeTurn = Turn()
-    let spare = SpareSessions(width - min(large.count, width), roundTrip: roundTrip)
+    let spare = SpareSessions(width - min(large.count, width))
     try await makeFolders(folders)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
@@ -93,9 +94,6 @@ struct ComponentSender: Sendable {
 
   /// Bytes that the lanes of one session hold at most, where they are more than few.
   private static let laneBytes = 8 << 20
-  /// Beyond it the window of a connection is what bounds it, in nanoseconds: 2 MiB in 5 ms are 400 MB/s, which is about what one core encrypts.
-  static let longRoundTrip: UInt64 = 5_000_000
-
   private static func partition(_ rows: [ComponentRow]) -> (small: [ComponentRow], large: [ComponentRow]) {
     var small: [ComponentRow] = []
     var large: [ComponentRow] = []

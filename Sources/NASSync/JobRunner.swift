@@ -156,7 +156,7 @@ struct JobRunner: Sendable {
     if let unanswered { throw unanswered }
     try await reach(job)
     await route.pool.warm(width: width(for: registered))
-    if (route.pool.roundTrip ?? 0) > ComponentSender.longRoundTrip {
+    if route.pool.isFar {
       // Finding it takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks again.
       await route.pool.prepareHasher()
     }
@@ -177,20 +177,20 @@ struct JobRunner: Sendable {
     await attempt.watch(recorder, early)
     try await queued { () async throws(SyncFailure) in try await environment.queue.freeze(job, worker: environment.worker) }
     let current = job
-    let unpacker = FoundUnpacker(forget: { early.forget() })
+    let unpacker = FoundUnpacker()
     let sender = ComponentSender(
       folder: folder, pool: route.pool, bandwidth: environment.bandwidth, equipment: job.equipmentID, staging: layout.staging,
       recorder: recorder, readers: environment.readers, clock: environment.clock, stop: environment.stop, width: width(for: rows),
       staged: prepared, flushesSmallFiles: { [pool = route.pool] in pool.canSync != true }, flushed: FlushLedger(rows),
       follow: { early.follow($0, in: layout.staging) { await hasherForEarly(layout) } },
-      unpacker: unpacker)
+      unpacker: unpacker, forgetDigests: { early.forget() })
     // Where the sending fails, nobody waits for it: another job's hash may be before it.
     let preparing = Task {
       await prepareProof(layout)
       // Who unpacks flushes nothing. And what came out wrong is sent in the plainest way the second time.
       let mayStream = route.pool.canSync == true && !route.pool.streamsFail && current.mismatches == 0
       let hasher = await hasherForEarly(layout)
-      unpacker.decide(mayStream ? hasher : nil)
+      unpacker.decide(mayStream ? hasher?.unpacker : nil)
       await hashEarly(early, layout)
     }
     do { try await sender.send(rows) } catch { throw StepFailure(error) }

@@ -256,6 +256,9 @@ actor SessionPool {
   /// Nanoseconds of the way there and back: of the shortest single question so far, since a busy machine is not a long way. Nil where none was timed.
   nonisolated var roundTrip: UInt64? { shortestRoundTrip.withLock { $0 } }
 
+  /// Whether that is so long that the window of a connection is what bounds it, and not the processors.
+  nonisolated var isFar: Bool { (roundTrip ?? 0) > RoundTrip.long }
+
   /// A question was answered after so many nanoseconds, with little else on the line.
   nonisolated func answered(after nanoseconds: UInt64) {
     shortestRoundTrip.withLock { $0 = min($0 ?? .max, nanoseconds) }
@@ -326,7 +329,7 @@ actor SessionPool {
 }
 
 /// A hasher that logs in once more where it is let in no more. What its own connection fails of says nothing of the session that its caller holds.
-private final class RenewedHasher: RemoteHasher {
+private final class RenewedHasher: RemoteHasher, RemoteUnpacker {
   private struct State {
     var hasher: any RemoteHasher
     var isOver = false
@@ -377,19 +380,24 @@ private final class RenewedHasher: RemoteHasher {
 
   /// Not tried again: what comes of it is no more than a start for `digests`, and says nothing about the hasher's own connection.
   func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? {
-    let used = state.withLock { $0.hasher }
-    do throws(TransportError) { return try await used.digest(of: path, whileWritten: growth) } catch {
+    do throws(TransportError) { return try await current.digest(of: path, whileWritten: growth) } catch {
       throw .failure(error.failure, sessionLost: false)
     }
   }
 
+  var unpacker: (any RemoteUnpacker)? { current.unpacker == nil ? nil : self }
+
+  func weight(of file: WholeFile) -> Int { current.unpacker?.weight(of: file) ?? file.content.count }
+
   /// Not tried again: what was not confirmed is sent one by one.
   func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
-    let used = state.withLock { $0.hasher }
-    do throws(TransportError) { try await used.unpack(feed, into: folder, isFar: isFar) } catch {
+    guard let unpacker = current.unpacker else { return feed.close() }
+    do throws(TransportError) { try await unpacker.unpack(feed, into: folder, isFar: isFar) } catch {
       throw .failure(error.failure, sessionLost: false)
     }
   }
+
+  private var current: any RemoteHasher { state.withLock { $0.hasher } }
 
   func syncFileSystem(of path: RemotePath) async throws(TransportError) -> Bool {
     try await renewing { (hasher) throws(TransportError) in try await hasher.syncFileSystem(of: path) }
@@ -435,7 +443,7 @@ private final class RenewedHasher: RemoteHasher {
     return hasher
   }
 
-  func interrupt() { state.withLock { $0.hasher }.interrupt() }
+  func interrupt() { current.interrupt() }
 
   func close() async {
     let hasher = state.withLock { state in

@@ -167,13 +167,7 @@ final class LaneGuests: Sendable {
 final class SpareSessions: Sendable {
   private let state: Mutex<(free: Int, learned: Int?)>
 
-  /// Nanoseconds to the destination and back.
-  let roundTrip: UInt64
-
-  init(_ free: Int, roundTrip: UInt64) {
-    state = Mutex((max(0, free), nil))
-    self.roundTrip = roundTrip
-  }
+  init(_ free: Int) { state = Mutex((max(0, free), nil)) }
 
   /// What an earlier file of the job settled on; nil before.
   var learned: Int? {

@@ -11,7 +11,7 @@ public final class FileFeed: Sendable {
     public let tag: Int
     /// In the order in which they are written.
     public let files: [WholeFile]
-    /// What they take on the way; see `weight`.
+    /// What they take on the way.
     public let bytes: Int
   }
 
@@ -35,9 +35,6 @@ public final class FileFeed: Sendable {
     var giversWaiting: [CheckedContinuation<Void, Never>] = []
   }
 
-  /// Bytes that a file takes on the way at least: in an archive each has a header and is filled up, both in blocks of 512.
-  public static func weight(of file: WholeFile) -> Int { 512 + (file.content.count + 511) / 512 * 512 }
-
   /// Bytes that wait to be taken at most, but for the last portion: some milliseconds of a fast line.
   private static let room = 2 << 20
 
@@ -52,9 +49,10 @@ public final class FileFeed: Sendable {
   // MARK: Who gives
 
   /// Gives files, once there is room for them.
+  /// - Parameter weight: Bytes that they take on the way.
   /// - Returns: False where nobody takes anything any more: they are not on their way then.
-  public func give(_ files: [WholeFile], tag: Int) async -> Bool {
-    let portion = Portion(tag: tag, files: files, bytes: files.reduce(0) { $0 + Self.weight(of: $1) })
+  public func give(_ files: [WholeFile], weight: Int, tag: Int) async -> Bool {
+    let portion = Portion(tag: tag, files: files, bytes: weight)
     while true {
       let listener: (@Sendable () -> Void)?? = state.withLock { state in
         if state.isClosed { return .some(nil) }

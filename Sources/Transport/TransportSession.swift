@@ -293,7 +293,7 @@ extension TransportSession {
   public func discardUploads(under path: RemotePath, except kept: [UploadMark]) async throws(TransportError) {}
 }
 
-/// What can be done on the destination itself, without the bytes going there and back: hashing files most of all.
+/// Hashes files on the destination itself.
 public protocol RemoteHasher: AnyObject, Sendable {
   /// Digests of all the files, in one go where the destination allows. A file that is not there, or that the far side could not read, has no
   /// entry in the result. `progress` is called with the number of files done.
@@ -313,14 +313,8 @@ public protocol RemoteHasher: AnyObject, Sendable {
   /// - Throws: `TransportError`, which says nothing about `digests`: that may work all the same.
   func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest?
 
-  /// Writes small files below a folder as they are given, in one stream: no request and no answer for each. What is there is confirmed to the feed, and
-  /// flushed by nobody; what is not has to be sent by `TransportSession.put`. What has a file's name is replaced.
-  /// - Parameters:
-  ///   - feed: Closed at the end, whatever the end was; at once where the far side has no way of unpacking.
-  ///   - folder: There already, as every folder is in which a file lies.
-  ///   - isFar: Whether the way is so long that a confirmation is worth waiting for only after many files.
-  /// - Throws: `TransportError`, which says nothing about the other calls.
-  func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError)
+  /// Who unpacks streams of files there; nil where nobody can.
+  var unpacker: (any RemoteUnpacker)? { get }
 
   /// Makes the far side write everything below a place to its disks, once for many small files.
   /// - Returns: Whether it can do that; where not, the flushes of each file have to do.
@@ -346,10 +340,25 @@ extension RemoteHasher {
   public func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? { nil }
 
   /// For a far side that unpacks nothing.
-  public func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) { feed.close() }
+  public var unpacker: (any RemoteUnpacker)? { nil }
 
   /// For hashers that hold no connection of their own.
   public func rest() async {}
+}
+
+/// Writes small files on the destination from one stream: no request and no answer for each.
+public protocol RemoteUnpacker: AnyObject, Sendable {
+  /// Bytes that a file takes on the way.
+  func weight(of file: WholeFile) -> Int
+
+  /// Writes the files below a folder as they are given. What is there is confirmed to the feed, and flushed by nobody; what is not has to be sent by
+  /// `TransportSession.put`. A file is then as one that was put, and what has its name is replaced.
+  /// - Parameters:
+  ///   - feed: Closed at the end, whatever the end was.
+  ///   - folder: There already, as every folder is in which a file lies.
+  ///   - isFar: Whether the way is so long that a confirmation is worth waiting for only after many files.
+  /// - Throws: `TransportError` where the connection failed. That says nothing about other calls.
+  func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError)
 }
 
 /// A kind of destination with its settings: makes sessions.

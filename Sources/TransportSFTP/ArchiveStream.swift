@@ -19,6 +19,9 @@ enum ArchiveStream {
     return [UInt8](repeating: 0, count: 2 * block + (record - whole % record) % record)
   }
 
+  /// What a file takes in a stream: its header, and its content filled up to whole blocks.
+  static func weight(of content: [UInt8]) -> Int { block + rounded(content.count) }
+
   private static let block = 512
   private static let record = 20 * block
 

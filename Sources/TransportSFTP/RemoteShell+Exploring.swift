@@ -47,7 +47,7 @@ extension RemoteShell {
     return .usable(
       RemoteShellFacts(
         shellRoot: place.root.isEmpty ? "/" : displayText(of: place.root), program: place.program.rawValue,
-        hashesAnyName: programForOddNames != nil, canSync: hasSync))
+        hashesAnyName: programForOddNames != nil, canSync: hasSync, canUnpack: hasTar))
   }
 
   private struct Uselessness: Error {

@@ -3,7 +3,11 @@ import SyncModel
 import Transport
 
 /// Writing many small files by the far side's `tar`: SFTP takes four requests for each, and its server a full core for what `tar` does in passing.
-extension RemoteShell {
+extension RemoteShell: RemoteUnpacker {
+  package nonisolated var unpacker: (any RemoteUnpacker)? { place?.fileMode == nil ? nil : self }
+
+  package nonisolated func weight(of file: WholeFile) -> Int { ArchiveStream.weight(of: file.content) }
+
   /// Unpacks in the folder that the first line of standard input names. No owner is taken over, permission bits are those of the
   /// archive, and a folder that is not there and should be is nobody else's.
   static let unpacking = RemoteCommand(script: #"umask 077; IFS= read -r d && cd "$d" && tar xpof -"#)

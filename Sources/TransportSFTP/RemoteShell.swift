@@ -13,6 +13,8 @@ package struct RemoteShellFacts: Hashable, Sendable, Codable {
   package var hashesAnyName: Bool
   /// Whether there is a program to flush a file system with; whether it can shows when it is used.
   package var canSync: Bool
+  /// Whether there is a program that unpacks a stream of files.
+  package var canUnpack: Bool
 }
 
 /// What came of looking for a shell.

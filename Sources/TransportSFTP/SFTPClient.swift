@@ -143,14 +143,13 @@ package actor SFTPClient {
   }
 
   /// Over a short way a smaller window fills the line as well, and what lies in it costs the server time: OpenSSH's keeps what is not read yet in one
-  /// piece of memory, which it copies whole whenever it grows. In nanoseconds, and in bytes.
-  private static let shortRoundTrip: UInt64 = 5_000_000
+  /// piece of memory, which it copies whole whenever it grows. In bytes.
   private static let shortWindow = 1 << 20
 
   private func learnLimits() async throws(TransportError) {
     let asked = Self.now()
     guard case .extended(let body) = try await ask(.limits) else { return }
-    if Self.now() - asked < Self.shortRoundTrip { writeWindow.setByteLimit(min(Self.shortWindow, settings.windowBytes)) }
+    if Self.now() - asked < RoundTrip.long { writeWindow.setByteLimit(min(Self.shortWindow, settings.windowBytes)) }
     let limits: SFTPLimits
     do {
       limits = try SFTPLimits(decoding: body)

@@ -161,6 +161,12 @@ struct SFTPProbe {
         facts.hashesAnyName
           ? "files are hashed there with \(facts.program)"
           : "files are hashed there with \(facts.program), but for names with line feeds or backslashes, which are read back")
+      let streams = facts.canUnpack && facts.canSync
+      say(
+        "small_files", streams ? .good : .limited,
+        streams
+          ? "many small files go in one stream, which tar unpacks there"
+          : "small files are sent one by one: the NAS has no \(facts.canUnpack ? "sync that writes a file system to its disk" : "tar")")
       say("evidence", .good, "files are hashed on the NAS itself (server)")
     }
   }

@@ -98,7 +98,7 @@ struct FaultingDriver: TransportDriver {
   func probe() async throws(TransportError) -> DestinationProbe { try await base.probe() }
 }
 
-private final class FaultingHasher: RemoteHasher {
+private final class FaultingHasher: RemoteHasher, RemoteUnpacker {
   let base: any RemoteHasher
   let plan: FaultPlan
 
@@ -117,16 +117,27 @@ private final class FaultingHasher: RemoteHasher {
     }
   }
 
+  func digests(
+    of paths: [RemotePath], bytes: UInt64, progress: @Sendable (Int) -> Void
+  ) async throws(TransportError) -> [RemotePath: ContentDigest] {
+    try await plan.perform("digests", paths.first) { () async throws(TransportError) in
+      try await base.digests(of: paths, bytes: bytes, progress: progress)
+    }
+  }
+
   func digest(of path: RemotePath, whileWritten growth: FileGrowth) async throws(TransportError) -> ContentDigest? {
     try await plan.perform("digest", path) { () async throws(TransportError) in
       try await base.digest(of: path, whileWritten: growth)
     }
   }
 
+  var unpacker: (any RemoteUnpacker)? { plan.unpacks && base.unpacker != nil ? self : nil }
+
+  func weight(of file: WholeFile) -> Int { base.unpacker?.weight(of: file) ?? 0 }
+
   func unpack(_ feed: FileFeed, into folder: RemotePath, isFar: Bool) async throws(TransportError) {
-    guard plan.unpacks else { return feed.close() }
     try await plan.perform("unpack", folder) { () async throws(TransportError) in
-      try await base.unpack(feed, into: folder, isFar: isFar)
+      try await base.unpacker?.unpack(feed, into: folder, isFar: isFar)
     }
   }
 

@@ -13,11 +13,31 @@ import Transport
     uniqueKeysWithValues: (0..<1_900).map { ("f\($0 / 100)/\($0).dat", Array("measured \($0)".utf8)) } + [("big.raw", noise(900_000))])
 
   private func puts(_ plan: FaultPlan) -> Int { plan.calls.count { $0.name == "put" && $0.path?.description.hasSuffix(".dat") == true } }
+  /// Slows the sessions down until it is known who unpacks, which a busy machine may take its time for: too little would be left for a stream.
+  private final class Patience: Sendable {
+    private let begun = Turn()
+    private let wanted = Turn()
+
+    init() { another() }
+
+    /// One more stream is to be waited for.
+    func another() { _ = wanted.advance() }
+
+    func hold(_ call: FaultPlan.Call) async {
+      if call.name == "unpack" { _ = begun.advance() }
+      guard call.name == "put", call.path?.description.hasSuffix(".dat") == true else { return }
+      for _ in 0..<40 where begun.value < wanted.value {
+        do { try await Task.sleep(for: .milliseconds(5)) } catch { return }
+      }
+    }
+  }
+
   private func streams(_ plan: FaultPlan) -> Int { plan.calls.count { $0.name == "unpack" } }
 
   @Test func theyArriveInOneStream() async throws {
     try await LabFixture.with { lab in
-      let plan = FaultPlan(unpacks: true)
+      let patience = Patience()
+      let plan = FaultPlan(unpacks: true, before: { await patience.hold($0) })
       let client = lab.client(plan)
       let run = try lab.makeRun(files: Self.files)
       try await lab.published(client, run)
@@ -37,9 +57,11 @@ import Transport
   @Test(arguments: [true, false]) func whatItDoesNotBringIsSentOtherwise(beforeAnything: Bool) async throws {
     try await LabFixture.with { lab in
       let killed = Turn()
+      let patience = Patience()
       let plan = FaultPlan(
         unpacks: true,
         before: { (call) throws(TransportError) in
+          await patience.hold(call)
           guard call.name == "unpack" else { return }
           if beforeAnything { throw FaultPlan.lost }
           // In the midst of it.
@@ -61,6 +83,7 @@ import Transport
       #expect(status.state == .job(.verified), "\(status)")
       #expect(beforeAnything || killed.value > 0)
       // One whose program fails is not tried again; one whose connection fails is.
+      if beforeAnything { patience.another() }
       let another = try lab.makeRun(project: "Beta", files: Self.files)
       try await lab.published(client, another)
       #expect(streams(plan) == (beforeAnything ? 2 : 1))
@@ -99,8 +122,9 @@ import Transport
   @Test(arguments: ["content", "gone", "link"]) func whatCameOutWrongIsSentInThePlainWay(change: String) async throws {
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: Self.files)
+      let patience = Patience()
       let plan = FaultPlan(
-        unpacks: true,
+        unpacks: true, before: { await patience.hold($0) },
         after: { call in
           guard call.name == "unpack", let path = call.path else { return }
           do {
@@ -126,9 +150,11 @@ import Transport
     try await LabFixture.with { lab in
       let run = try lab.makeRun(files: Self.files)
       let changed = Turn()
+      let patience = Patience()
       let plan = FaultPlan(
         unpacks: true,
         before: { call in
+          await patience.hold(call)
           guard call.name == "unpack", changed.advance() == 0 else { return }
           do { try lab.write(Array("something else".utf8), to: run + "/f18/1899.dat") } catch { Issue.record(error) }
         })

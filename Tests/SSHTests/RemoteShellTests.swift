@@ -41,7 +41,7 @@ import Transport
       #expect(facts.shellRoot == server.rootFolder)
       #expect(facts.program == "openssl dgst")
       #expect(facts.hashesAnyName)
-      #expect(facts.canSync)
+      #expect(facts.canSync && facts.canUnpack)
       #expect(shell.evidence == .server)
       #expect(try await shell.syncFileSystem(of: RemotePath(root: server.remoteRoot)))
       #expect(try await !shell.syncFileSystem(of: remote(try RelativePath("missing"), server)))

@@ -66,7 +66,7 @@ import Transport
       async let unpacked: Void = shell.unpack(feed, into: folder, isFar: false)
       async let tags = confirmed(feed)
       for (tag, start) in stride(from: 0, to: all.count, by: 7).enumerated() {
-        #expect(await feed.give(Array(all[start..<min(start + 7, all.count)]), tag: tag))
+        #expect(await feed.give(Array(all[start..<min(start + 7, all.count)]), weight: 1_000, tag: tag))
       }
       feed.end()
       try await unpacked
@@ -98,7 +98,7 @@ import Transport
       async let unpacked: Void = shell.unpack(feed, into: folder, isFar: true)
       for name in ["link", "longer"] {
         #expect(
-          await feed.give([WholeFile(content: [1, 2], path: folder.appending(try RelativePath(name)), modified: 7)], tag: 0))
+          await feed.give([WholeFile(content: [1, 2], path: folder.appending(try RelativePath(name)), modified: 7)], weight: 1_000, tag: 0))
       }
       feed.end()
       try await unpacked
@@ -158,7 +158,7 @@ import Transport
     let content = noise(size)
     for tag in 0..<files {
       let file = WholeFile(content: content, path: folder.appending(try RelativePath("f\(tag)")), modified: 5)
-      guard await feed.give([file], tag: tag) else { break }
+      guard await feed.give([file], weight: 1_000, tag: tag) else { break }
     }
     feed.end()
     try await unpacked
@@ -201,14 +201,15 @@ import Transport
         return nil
       }
       async let tags = confirmed(feed)
-      #expect(await feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("a")), modified: 5)], tag: 1))
+      #expect(await feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("a")), modified: 5)], weight: 1_000, tag: 1))
       for _ in 0..<2_000 where !feed.hasBegun { try await Task.sleep(for: .milliseconds(5)) }
       #expect(feed.hasBegun)
       try await server.killSessions()
       _ = await unpacking.value
       #expect(await tags == [])
       // Nobody takes anything any more.
-      #expect(await !feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("b")), modified: 5)], tag: 2))
+      #expect(
+        await !feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("b")), modified: 5)], weight: 1_000, tag: 2))
       await shell.close()
     }
   }
@@ -220,7 +221,7 @@ import Transport
       let folder = try staging(server)
       let feed = FileFeed()
       let unpacking = Task { try await shell.unpack(feed, into: folder, isFar: true) }
-      #expect(await feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("a")), modified: 5)], tag: 1))
+      #expect(await feed.give([WholeFile(content: [1], path: folder.appending(try RelativePath("a")), modified: 5)], weight: 1_000, tag: 1))
       for _ in 0..<2_000 where !feed.hasBegun { try await Task.sleep(for: .milliseconds(5)) }
       if byTheShell { shell.interrupt() } else { unpacking.cancel() }
       await #expect(throws: TransportError.self) { try await unpacking.value }
@@ -228,7 +229,7 @@ import Transport
       // Whoever waits for room is let go.
       for tag in 2..<40 {
         let file = WholeFile(content: noise(100_000), path: folder.appending(try RelativePath("b")), modified: 5)
-        let taken = await feed.give([file], tag: tag)
+        let taken = await feed.give([file], weight: 1_000, tag: tag)
         #expect(!taken)
       }
       if !byTheShell { #expect(try await shell.syncFileSystem(of: folder)) }
@@ -243,7 +244,7 @@ import Transport
       let folder = try staging(server)
       for path in [RemotePath(root: server.remoteRoot, relative: try RelativePath("p/other")), folder] {
         let feed = FileFeed()
-        let given = await feed.give([WholeFile(content: [1], path: path, modified: 5)], tag: 1)
+        let given = await feed.give([WholeFile(content: [1], path: path, modified: 5)], weight: 1_000, tag: 1)
         #expect(given)
         feed.end()
         await #expect(throws: TransportError.self) { try await shell.unpack(feed, into: folder, isFar: false) }

@@ -51,6 +51,40 @@ import TransportSFTP
     }
   }
 
+  /// A file that came in a stream is as one that was put, under whatever name.
+  @Test(arguments: ConformanceSubject.all + [.sshd(.otherRoot), .sshd(.otherRoot, .openssh)]) func anUnpackerWritesAsPutDoes(
+    _ subject: ConformanceSubject
+  ) async throws {
+    try await subject.withSession { session, running in
+      let hasher = try await running.driver.makeHasher()
+      // Whoever has a shell that hashes has a `tar`, on this machine.
+      #expect((hasher?.unpacker != nil) == (hasher?.evidence == .server))
+      if let hasher, let unpacker = hasher.unpacker {
+        let folder = try running.path("p/.stage")
+        try await session.makeFolder(folder)
+        let content = noise(5_000)
+        try await session.put(content, at: try running.path("put"), modified: 1_500_000_000, mode: nil, durable: false)
+        let feed = FileFeed()
+        async let unpacked: Void = unpacker.unpack(feed, into: folder, isFar: false)
+        async let tags = feed.confirmations.reduce(into: []) { $0 += $1 }
+        for (tag, name) in FilePromises.oddNames.enumerated() {
+          let file = WholeFile(content: content, path: folder.appending(try RelativePath(bytes: name)), modified: 1_500_000_000)
+          #expect(await feed.give([file], weight: unpacker.weight(of: file), tag: tag))
+        }
+        feed.end()
+        try await unpacked
+        #expect(await tags == Array(FilePromises.oddNames.indices))
+        #expect(try await running.eyes.names(in: "p/.stage") == Set(FilePromises.oddNames))
+        let listed = try await session.list(folder)
+        #expect(listed.allSatisfy { $0.kind == .file && $0.size == 5_000 && $0.modified == 1_500_000_000 })
+        let disk = try #require(running.disk)
+        let (put, streamed) = (try #require(disk.status(of: "put")), try #require(disk.status(of: "p/.stage/plain")))
+        #expect(put.st_mode == streamed.st_mode && put.st_uid == streamed.st_uid)
+      }
+      await hasher?.close()
+    }
+  }
+
   @Test(arguments: ConformanceSubject.all) func severalSessionsAtOnce(_ subject: ConformanceSubject) async throws {
     try await subject.with { running in
       let sessions = try await withThrowingTaskGroup(of: (any TransportSession).self) { group in
