@@ -26,7 +26,17 @@ extension RemoteShell {
     return try answer.get()
   }
 
+  /// A NAS that lets nobody else in is not asked again and again: that looks like somebody who tries passwords.
+  private static let patience = Duration.seconds(3600)
+
+  nonisolated var admitsCompanions: Bool { refusal.withLock { $0?.hasPassed ?? true } }
+
   private nonisolated func logIn(_ companion: RemoteShell) async throws(TransportError) {
+    guard admitsCompanions else {
+      throw .failure(
+        SyncFailure(.auth, "\(displayText(settings.host)) let no further connection in", hint: "It is tried again within the hour."),
+        sessionLost: false)
+    }
     try await gate?.enter()
     let result: Result<Void, TransportError>
     do throws(TransportError) {
@@ -35,6 +45,9 @@ extension RemoteShell {
       result = .failure(error)
     }
     await gate?.leave()
+    if case .failure(let error) = result, error.failure.kind != .interrupted {
+      refusal.withLock { $0 = Deadline(after: Self.patience) }
+    }
     try result.get()
   }
 

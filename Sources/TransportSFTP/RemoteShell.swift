@@ -37,8 +37,8 @@ package actor RemoteShell: RemoteHasher {
   nonisolated let companions = Mutex<[RemoteShell]>([])
   /// What was found out, for them: nobody has to wait for the thread of this one.
   private nonisolated let found = Mutex<Place?>(nil)
-  /// A companion that was to share the hashing came to nothing.
-  nonisolated let hasNoHelper = Atomic<Bool>(false)
+  /// Until then no companion is asked for: one was not let in.
+  nonisolated let refusal = Mutex<Deadline?>(nil)
   nonisolated let settings: SFTPSettings
   nonisolated let connector: SSHConnector
   nonisolated let hashingSilence: Duration
@@ -190,7 +190,7 @@ package actor RemoteShell: RemoteHasher {
       let before = result.count
       let names: @Sendable (Int) -> [UInt8] = { [shellRoot] index in RemoteShell.join(shellRoot, group[index]) }
       let digests: [ContentDigest?]
-      if let bytes, bytes >= Self.sharedBytes, processors > 1, group.count > 1, !hasNoHelper.load(ordering: .relaxed) {
+      if let bytes, bytes >= Self.sharedBytes, processors > 1, group.count > 1, admitsCompanions {
         digests = try await hashTogether(group.count, with: program, silence: silence, names) { progress(before + $0) }
       } else {
         digests = try await interruptibly { (shell) throws(TransportError) in

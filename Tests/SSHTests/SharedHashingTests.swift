@@ -56,6 +56,8 @@ import Transport
         let found = try await shell.digests(of: files.map(\.path), bytes: 256 << 20) { _ in }
         for file in files { #expect(found[file.path] == file.digest) }
       }
+      // Once: sshd says it of each key that is offered.
+      #expect(server.log.components(separatedBy: "Failed publickey").count == 2)
       await shell.close()
     }
   }
