@@ -80,10 +80,12 @@ class Workstation:
         }  # fmt: skip
         (self.folder / "equipment" / f"{EQUIPMENT}.yaml").write_text(json.dumps(profile, indent=1) + "\n")
 
-    def run(self, *arguments, before=(), timeout=90, kill_after=None, signals=(), environment=None):
+    def run(self, *arguments, before=(), timeout=90, kill_after=None, signals=(), environment=None, once=None):
         """Runs the program to its end, or kills it after `kill_after` seconds. `before`: a command line that it is run under.
-        `signals`: (seconds, number) each, for the program alone."""
+        `signals`: (seconds, number) each, for the program alone. `once`: seconds count from when this first says yes."""
         process, started = self.start(*arguments, before=before, environment=environment), time.monotonic()
+        while once is not None and process.poll() is None and time.monotonic() - started < timeout and not once():
+            time.sleep(0.002)
         timers = [threading.Timer(after, process.send_signal, (number,)) for after, number in signals]
         if kill_after is not None:
             timers.append(threading.Timer(kill_after, self.kill, (process,)))

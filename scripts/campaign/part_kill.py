@@ -11,13 +11,16 @@ from nas_side import DRIVERS
 # Of a killed command's successor, how often it is killed, too.
 _AGAIN = 0.35
 _RUNS_PER_CASE = 2
+MANY, MANY_FILES = " of many files", 2_600
 # What some runs have besides, how many of them, and how: a file that several sessions write at once, one that is hashed while it is written, or so
 # many small files that they go in one stream.
 _EXTRAS = (
     (0.1, " of a large file", lambda run, random_: run.put(b"raw/large.bin", random_.randbytes(72_000_000))),
     (0.03, " of a followed file", lambda run, random_: run.put(b"raw/followed.bin", random_.randbytes(140_000_000))),
-    (0.12, " of many files", lambda run, random_: run.put_many(random_, 2_600)),
+    (0.2, MANY, lambda run, random_: run.put_many(random_, MANY_FILES)),
 )
+# A stream of so many lasts some tenths of a second; how often a moment is looked for while one is being unpacked, and how long after its beginning.
+_IN_STREAM, STREAM_SECONDS = 0.8, 0.25
 
 
 class KillPart:
@@ -127,7 +130,11 @@ class Life:
     def killed(self, *command, again=False):
         """Runs a command and kills it; returns whether it was hit before its end. What must hold at any time is looked at."""
         profile = self.part.profiles[command[0] if command[0] in self.part.profiles else "drain"]
-        if self.random.random() < (0.8 if self.extra else 0.35):
+        if self.aims_at_stream(command):
+            moment = self.random.random() * STREAM_SECONDS
+            result = self.workstation.run(*command, kill_after=moment, once=self.workstation.place.unpacks)
+            how = f"with {self.unpacked()} files of a stream"
+        elif self.random.random() < (0.8 if self.extra else 0.35):
             # What is large is sent for the better part of a second, and hashed for as long.
             moment = self.random.uniform(0.02, profile.seconds * 0.8 + (1.5 if self.extra and command[0] == "drain" else 0))
             result = self.workstation.run(*command, kill_after=moment)
@@ -143,6 +150,15 @@ class Life:
             self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{self.extra}")
             self.case.labels[how] += 1
         return result.killed and not self.case.violations
+
+    def aims_at_stream(self, command):
+        """Whether the moment is to fall into a stream of small files, where there is one."""
+        return command[0] == "drain" and self.extra == MANY and self.case.side.has_shell and self.random.random() < _IN_STREAM
+
+    def unpacked(self):
+        """How many of the many small files have arrived, in words."""
+        count = sum(b"/many/" in name and name.endswith(b".dat") for name in self.workstation.place.names())
+        return "no" if count == 0 else "all" if count >= MANY_FILES else "some"
 
     def violation(self, texts):
         self.case.violation(*[f"after {self.workstation.log[-1].splitlines()[0]}: {text}" for text in texts])

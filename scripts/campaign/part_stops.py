@@ -3,7 +3,7 @@
 import os
 import signal
 
-from part_kill import KillPart, Life
+from part_kill import STREAM_SECONDS, KillPart, Life
 
 # How often the program is slowed down at each packet that it sends, so that a moment falls between any two of them as likely as not.
 _SLOWED, _DELAY = 0.7, 0.012
@@ -23,8 +23,10 @@ class _Life(Life):
     def killed(self, *command, again=False):
         """Runs a command and stops it; returns whether it was stopped before its end."""
         profile = self.part.profiles[command[0] if command[0] in self.part.profiles else "drain"]
-        before, seconds = (), profile.seconds * 0.8
-        if self.random.random() < _SLOWED:
+        before, once, seconds = (), None, profile.seconds * 0.8
+        if self.aims_at_stream(command):
+            once, seconds = self.workstation.place.unpacks, STREAM_SECONDS
+        elif self.random.random() < _SLOWED:
             # As a child of what it watches, so that the signal reaches the program and its exit code is seen.
             delay = f"inject=sendto:delay_enter={int(_DELAY * 1e6)}"
             before = ("strace", "-D", "-f", "-qq", "-e", "signal=none", "-e", "trace=sendto", "-o", os.devnull, "-e", delay)
@@ -33,7 +35,7 @@ class _Life(Life):
         signals = [(after, self.random.choice((signal.SIGTERM, signal.SIGINT)))]
         if self.random.random() < 0.15:
             signals.append((after + self.random.uniform(0, 0.3), signals[0][1]))
-        result = self.workstation.run(*command, before=before, signals=signals, timeout=after + 40)
+        result = self.workstation.run(*command, before=before, signals=signals, timeout=after + 40, once=once)
         if result.hung:
             self.case.violation(f"HUNG: told to stop, it did not: {result}")
         self.violation(self.checker.at_any_time())
@@ -42,6 +44,8 @@ class _Life(Life):
         stopped = by_signal or "stopping" in result.text
         if stopped:
             self.case.trial(f"{'again in ' if again else ''}{self.where(command[0])}{self.extra}")
+            if once:
+                self.case.labels[f"with {self.unpacked()} files of a stream"] += 1
             self.case.labels["twice" if len(signals) > 1 else "once"] += 1
         return stopped and not self.case.violations
 
