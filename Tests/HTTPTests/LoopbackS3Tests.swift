@@ -28,7 +28,6 @@ import Testing
         let keys = try await other.keys()
         #expect(keys.isEmpty)
       }
-      await #expect(throws: TemporaryFolder.Failure.self) { try await store.pause() }
     }
   }
 
@@ -55,26 +54,6 @@ import Testing
         }
       }
     }
-  }
-
-  @Test(arguments: LoopbackS3.Kind.allCases) func aStoreOfOnesOwnStandsStillAndLeavesNothing(_ kind: LoopbackS3.Kind) async throws {
-    func get(_ store: LoopbackS3) async throws -> String {
-      try await runProcess([
-        "curl", "-q", "-s", "--noproxy", "*", "--max-time", "1", "-o", "/dev/null", "-w", "%{http_code}", store.endpoint + "/",
-      ]).text
-    }
-    let (folder, port) = try await LoopbackS3.with(kind, own: true) { store in
-      #expect(try await get(store) != "000")
-      try await store.pause()
-      #expect(try await get(store) == "000")
-      store.resume()
-      #expect(try await get(store) != "000")
-      return (store.folder.path, store.port)
-    }
-    #expect(!FileManager.default.fileExists(atPath: folder))
-    #expect(try await processes(mentioning: folder).isEmpty)
-    let refused = try await runProcess(["curl", "-q", "-s", "--noproxy", "*", "http://127.0.0.1:\(port)/"])
-    #expect(refused.status == 7)
   }
 
   /// Killed outright, the script leaves none of the servers behind.

@@ -19,10 +19,12 @@ struct StoreFixture: Sendable {
   var lab: String { folder + "/lab" }
 
   /// - Parameters:
+  ///   - kind: Ceph's answers a request in a quarter of the processor time. OpenStack's is met by the program in EndToEndTests and in the campaign, and by
+  ///     every promise of the driver in TransportConformance.
   ///   - decide: What becomes of each request.
   ///   - adjust: Changes what the profile says of the store.
   static func with(
-    _ kind: LoopbackS3.Kind = .swift, method: VerifySettings.Method = .auto, exclude: [String] = [],
+    _ kind: LoopbackS3.Kind = .ceph, method: VerifySettings.Method = .auto, exclude: [String] = [],
     bandwidth: BandwidthProfile = .unlimited, deciding decide: @escaping @Sendable (HTTPRelay.Request) -> HTTPRelay.Fate = { _ in .pass },
     adjust: @Sendable (inout S3Destination) -> Void = { _ in }, _ body: @Sendable (StoreFixture) async throws -> Void
   ) async throws {

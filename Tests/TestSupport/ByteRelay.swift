@@ -7,11 +7,14 @@ import Synchronization
 /// Plain sockets on threads of its own; every connection is made anew to the target.
 public final class ByteRelay: Sendable {
   /// Where it listens.
+  public let host = "127.0.0.1"
+  /// The port it listens on.
   public let port: Int
   private let listener: Int32
   private let target: Int
   private let uploaded = Atomic<UInt64>(0)
   private let cut: Cut?
+  private let isPaused = Atomic(false)
   private let open = Mutex<(closed: Bool, descriptors: Set<Int32>)>((false, []))
 
   /// Bytes that went from clients to the target so far.
@@ -36,6 +39,9 @@ public final class ByteRelay: Sendable {
     defer { relay.stop() }
     return try await body(relay)
   }
+
+  /// From now on nothing passes in either direction. Connections stay open, and new ones are accepted, as by a machine whose server hangs.
+  public func pause() { isPaused.store(true, ordering: .relaxed) }
 
   private init(to target: Int, cut: Cut?) throws {
     self.target = target
@@ -113,6 +119,7 @@ public final class ByteRelay: Sendable {
       let read = recv(from, &buffer, buffer.count, 0)
       if read < 0, errno == EINTR { continue }
       guard read > 0 else { break }
+      while isPaused.load(ordering: .relaxed), !open.withLock(\.closed) { usleep(10_000) }
       let got = min(read, left)
       left -= got
       if counts { uploaded.add(UInt64(got), ordering: .relaxed) }

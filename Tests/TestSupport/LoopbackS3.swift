@@ -5,8 +5,8 @@ import Glibc
 ///
 ///     try await LoopbackS3.with(.swift) { store in … }
 ///
-/// A store takes 5 to 15 s to start, so the tests of one process share one of each kind, each with a bucket of its own. The shared ones end
-/// with the process, however it ends. A test that freezes or restarts its store asks for one of its own.
+/// A store takes 5 to 15 s to start, so the tests of one process share one of each kind, each with a bucket of its own. They end with the process,
+/// however it ends. A test that wants its store to hang has it reached through a relay.
 public struct LoopbackS3: Sendable {
   /// The makes, which differ in what they do where Amazon's documents leave room, and elsewhere.
   public enum Kind: String, Sendable, CaseIterable {
@@ -40,32 +40,24 @@ public struct LoopbackS3: Sendable {
   public var virtualHost: String { store.state.virtualHost }
 
   private let store: ObjectStore
-  private let isOwn: Bool
 
-  /// Makes a bucket in a store, runs the body, removes the bucket or the store.
-  /// - Parameter own: A store that nobody else uses.
+  /// Makes a bucket in a store, runs the body, removes the bucket.
   public static func with<Result>(
-    _ kind: Kind = .swift, own: Bool = false, isolation: isolated (any Actor)? = #isolation, _ body: (LoopbackS3) async throws -> Result
+    _ kind: Kind = .swift, isolation: isolated (any Actor)? = #isolation, _ body: (LoopbackS3) async throws -> Result
   ) async throws -> Result {
     try await TemporaryFolder.with { folder in
-      guard own else {
-        let lab = try await LoopbackS3(kind, in: folder, store: try await SharedStores.all.store(kind), isOwn: false)
-        let result = try await body(lab)
-        // Ceph's store lies in memory. The other one's disk goes with the store; its bucket would take long to empty.
-        if kind == .ceph { _ = try await lab.look(["empty"]) }
-        return result
-      }
-      return try await ObjectStore.start(kind, in: folder).using { store in
-        try await body(try await LoopbackS3(kind, in: folder, store: store, isOwn: true))
-      }
+      let lab = try await LoopbackS3(kind, in: folder, store: try await SharedStores.all.store(kind))
+      let result = try await body(lab)
+      // Ceph's store lies in memory. The other one's disk goes with the store; its bucket would take long to empty.
+      if kind == .ceph { _ = try await lab.look(["empty"]) }
+      return result
     }
   }
 
-  private init(_ kind: Kind, in folder: TemporaryFolder, store: ObjectStore, isOwn: Bool) async throws {
+  private init(_ kind: Kind, in folder: TemporaryFolder, store: ObjectStore) async throws {
     self.kind = kind
     self.folder = folder
     self.store = store
-    self.isOwn = isOwn
     bucket = "lab-\(UUID().uuidString.lowercased())"
     try folder.write(store.state.secretAccessKey + "\n", to: "secret", mode: 0o600)
     _ = try await look(["make"])
@@ -171,24 +163,10 @@ public struct LoopbackS3: Sendable {
     }
     return result
   }
-
-  // MARK: Faults
-
-  /// Freezes the store: connections stay open and nothing answers. Only of a test's own store.
-  public func pause() async throws {
-    guard isOwn else { throw TemporaryFolder.Failure("a shared store is not frozen: ask for one of your own") }
-    try await store.process.pause()
-  }
-
-  /// Thaws what `pause` froze.
-  public func resume() { store.process.resume() }
-
-  /// What the store's servers have said.
-  public var log: String { store.log }
 }
 
 /// A store that runs.
-private struct ObjectStore: StoppableServer {
+private struct ObjectStore {
   /// What the starting script says of it.
   struct State: Decodable {
     let endpoint: String
@@ -228,14 +206,6 @@ private struct ObjectStore: StoppableServer {
       } catch { if attempt == 3 { throw error } }
     }
     throw TemporaryFolder.Failure("unreachable")
-  }
-
-  func stop() async throws { try await process.stop() }
-
-  var log: String {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []  // it may be gone by now
-    return names.filter { $0.hasSuffix(".log") }.sorted()
-      .map { (try? String(contentsOfFile: "\(folder)/\($0)", encoding: .utf8)) ?? "" }.joined(separator: "\n")  // likewise
   }
 }
 

@@ -12,8 +12,11 @@ struct ConformanceSubject: Sendable, CustomTestStringConvertible {
   typealias Body = @Sendable (RunningSubject) async throws -> Void
 
   let name: String
-  /// By how much less is asked of a server whose time for one file grows with the number of files in its folder.
+  /// By how much less is asked of a server whose time for one file grows with the number of files in its folder, and of another way to a server
+  /// that was asked for everything before.
   var slowness = 1
+  /// After how long without a byte a session is given up where that is what is tested. A store that other tests use as well takes longer to answer.
+  var impatience: Duration = .milliseconds(600)
   /// What names must not have there.
   var refusedNames: [NameTrait] = []
   /// Bytes of the longest path below the root. PATH_MAX is 4096 with the final NUL, on this machine and so behind its servers; a chroot's own
@@ -97,7 +100,8 @@ extension ConformanceSubject {
 
   /// A private sshd.
   static func sshd(_ style: LoopbackSSHD.Style, _ carrier: Carrier = .libssh) -> ConformanceSubject {
-    ConformanceSubject(name: "sshd (\(style.rawValue)) by \(carrier.rawValue)") { progressTimeout, body in
+    ConformanceSubject(name: "sshd (\(style.rawValue)) by \(carrier.rawValue)", slowness: carrier == .libssh && style == .shell ? 1 : 5) {
+      progressTimeout, body in
       try await LoopbackSSHD.with(style, keyTypes: [.ed25519]) { server in
         let settings = SFTPSettings(
           host: server.host, port: try #require(UInt16(exactly: server.port)), user: server.user, keyFile: server.keyFile,
@@ -123,7 +127,8 @@ extension ConformanceSubject {
       }
     // In an address each byte of such a path takes three.
     return ConformanceSubject(
-      name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 40 : 1, refusedNames: hidden,
+      name: "WebDAV of \(make.rawValue)\(tls ? " over TLS" : "")", slowness: make == .rclone ? 40 : make == .nginx ? 5 : 1,
+      refusedNames: hidden,
       longestPath: 2000...2800
     ) { progressTimeout, body in
       try await LoopbackWebDAV.with(make, tls: tls) { server in
@@ -148,34 +153,37 @@ extension ConformanceSubject {
     let prefix = "lab runs/é"
     // A key has 1,024 bytes at most.
     return ConformanceSubject(
-      name: "S3 of \(kind.rawValue)", slowness: kind == .swift ? 16 : 8, refusedNames: [.notUTF8],
+      name: "S3 of \(kind.rawValue)", slowness: kind == .swift ? 16 : 8, impatience: .seconds(4), refusedNames: [.notUTF8],
       longestPath: 1000...1024 - prefix.utf8.count - 2
     ) { progressTimeout, body in
-      // Only who is impatient freezes it.
-      try await LoopbackS3.with(kind, own: progressTimeout < .seconds(10)) { store in
-        let credentials = S3Credentials(accessKeyID: store.accessKeyID, secretAccessKey: store.secretAccessKey)
-        func driver(_ bucket: String, patience: Duration = progressTimeout) -> S3Driver {
-          let http = HTTPSettings(
-            origin: HTTPOrigin(scheme: .http, host: store.host, port: UInt16(store.port)), allowsPlainHTTP: true,
-            progressTimeout: patience)
-          return S3Driver(
-            settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials }
-          )
+      try await LoopbackS3.with(kind) { store in
+        // All tests share the store: what hangs is the way to it.
+        try await ByteRelay.with(to: store.port) { relay in
+          let credentials = S3Credentials(accessKeyID: store.accessKeyID, secretAccessKey: store.secretAccessKey)
+          func driver(_ bucket: String, patience: Duration = progressTimeout) -> S3Driver {
+            let http = HTTPSettings(
+              origin: HTTPOrigin(scheme: .http, host: relay.host, port: UInt16(relay.port)), allowsPlainHTTP: true,
+              progressTimeout: patience)
+            return S3Driver(
+              settings: S3Settings(http: http, bucket: bucket, prefix: prefix, region: store.region) { () throws(SyncFailure) in credentials
+              }
+            )
+          }
+          // The first requests of a store that has just started can take longer than the impatient wait.
+          if progressTimeout < .seconds(10) {
+            let session = try await driver(store.bucket, patience: .seconds(60)).connect()
+            let first = RemotePath(root: "/" + prefix).appending(try RelativePath("first"))
+            try await session.put([1], at: first, modified: nil, mode: nil, durable: true)
+            _ = try await session.list(RemotePath(root: "/" + prefix))
+            try await session.removeFile(first)
+            await session.close()
+          }
+          let running = driver(store.bucket)
+          try await body(
+            RunningSubject(
+              driver: running, root: running.root, eyes: BucketEyes(store: store, prefix: prefix), withoutRoot: driver("no-such-bucket"),
+              hang: { relay.pause() }))
         }
-        // The first requests of a store that has just started can take longer than the impatient wait.
-        if progressTimeout < .seconds(10) {
-          let session = try await driver(store.bucket, patience: .seconds(60)).connect()
-          let first = RemotePath(root: "/" + prefix).appending(try RelativePath("first"))
-          try await session.put([1], at: first, modified: nil, mode: nil, durable: true)
-          _ = try await session.list(RemotePath(root: "/" + prefix))
-          try await session.removeFile(first)
-          await session.close()
-        }
-        let running = driver(store.bucket)
-        try await body(
-          RunningSubject(
-            driver: running, root: running.root, eyes: BucketEyes(store: store, prefix: prefix), withoutRoot: driver("no-such-bucket"),
-            hang: { try await store.pause() }))
       }
     }
   }
