@@ -10,8 +10,8 @@ import Testing
   private static let environment = ProcessInfo.processInfo.environment
   static let steps = environment["NASSYNC_PROPERTY_STEPS"].flatMap(Int.init) ?? 10_000
   static let seed = environment["NASSYNC_PROPERTY_SEED"].flatMap(UInt64.init) ?? 1
-  /// Steps of one sequence: long enough for a run to be cleaned more than once.
-  static let length = 250
+  /// Steps of one sequence: long enough for several runs to be cleaned, and no longer, because each round of care looks at all the runs there ever were.
+  static let length = 100
 
   @Test func nothingIsDeletedWithoutProofWhateverHappens() async throws {
     try await LabFixture.with(method: .readback, backoff: [0.2, 0.2, 0.2]) { lab in
