@@ -45,7 +45,7 @@ extension WebDAVSession {
     guard let folder = WebDAVUploadsFolder(besides: RemotePath(root: settings.root))?.folder else { return false }
     let plan = try WebDAVChunkPlan(path, size: 3, chunkSize: WebDAVChunkPlan.smallest)
     let place = folder.appending(plan.name)
-    guard try await ask("MKCOL", place, folder: true, headers: headers(plan, path)).status == 201 else { return false }
+    guard try await makeNew(place, headers: headers(plan, path)).isMade else { return false }
     let chunk = try Self.below(place, WebDAVChunkPlan.chunkName(1))
     var works = try await ask("PUT", chunk, folder: false, headers: headers(plan, path), body: .bytes([1, 2, 3])).isSuccess
     if works { works = try await ask("MOVE", try Self.below(place, ".file"), folder: false, headers: headers(plan, path)).isSuccess }
@@ -67,8 +67,8 @@ extension WebDAVSession {
     }
     let plan = try WebDAVChunkPlan(path, size: size, chunkSize: settings.chunkSize)
     let place = try place(plan)
-    let made = try await ask("MKCOL", place, folder: true, headers: headers(plan, path))
-    guard made.status == 201 else { throw failures.failure(made, "begin the upload of", path.description) }
+    let made = try await makeNew(place, headers: headers(plan, path))
+    guard made.isMade else { throw failures.failure(made.answer, "begin the upload of", path.description) }
     return keep(ChunkedUpload(plan: plan, path: path, position: 0, done: 0))
   }
 

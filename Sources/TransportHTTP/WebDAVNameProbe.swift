@@ -78,13 +78,19 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
 
   func makeChain(_ chain: [[UInt8]]) async throws(TransportError) -> Int {
     for (number, path) in chain.enumerated() {
-      guard try await statuses([making(path)]) == [201] else { return number }
+      guard try await makeFolders([path]) == [true] else { return number }
     }
     return chain.count
   }
 
   func makeFolders(_ paths: [[UInt8]]) async throws(TransportError) -> [Bool] {
-    try await statuses(paths.map(making)).map { $0 == 201 }
+    let made = try await statuses(paths.map(making))
+    // Nobody else makes these: what is in the way was made by a request whose answer was lost, and which was sent again.
+    let doubtful = made.indices.filter { made[$0] == 405 }
+    let there = try await statuses(doubtful.map { HTTPRequest("PROPFIND", target(paths[$0], folder: true), headers: [("Depth", "0")]) })
+    var isMade = made.map { $0 == 201 }
+    for (index, status) in zip(doubtful, there) where status == 207 { isMade[index] = true }
+    return isMade
   }
 
   func removeFolders(_ paths: [[UInt8]]) async throws(TransportError) {

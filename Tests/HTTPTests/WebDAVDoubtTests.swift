@@ -1,4 +1,6 @@
+import Glibc
 import SyncModel
+import Synchronization
 import TestSupport
 import Testing
 import Transport
@@ -25,6 +27,40 @@ import Transport
       let session = try await driver.session()
       #expect(session.findings.refusesToOverwrite == true)
       await session.close()
+    }
+  }
+
+  /// A request on a kept connection that ends without an answer is sent again, and meets what it did itself the first time. Here that is done on the
+  /// server's disk right before the request comes there.
+  @Test(arguments: [".nassync-probe-", ".hidden", "a", "b", "c"]) func whatALostRequestHasDoneIsNoRefusal(_ name: String) async throws {
+    try await LoopbackWebDAV.with(.nginx) { server in
+      let (user, password) = (server.user, server.password)
+      let done = Mutex(0)
+      @Sendable func onDisk(_ path: String) -> String {
+        server.rootFolder + "/" + path.split(separator: "/").dropFirst(2).joined(separator: "/")
+      }
+      try await HTTPRelay.with(
+        to: server.port,
+        deciding: { request in
+          let path = onDisk(request.path)
+          let leaf = path.split(separator: "/").last ?? ""
+          if request.method == "MKCOL", leaf == name || name.hasSuffix("-") && leaf.hasPrefix(name) {
+            // The second time it is a question, whether the server tells that there is something.
+            if done.withLock({ $0 == 0 }) { done.withLock { $0 += mkdir(path, 0o777) == 0 ? 1 : 0 } }
+          } else if request.method == "MOVE", name == "c", request.head.contains("/c/") {
+            done.withLock { $0 += rename(path, path.dropLast() + "c") == 0 ? 1 : 0 }
+          }
+          return .pass
+        }
+      ) { relay in
+        let http = HTTPSettings(
+          origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), user: user, allowsPlainHTTP: true,
+          credentials: { () throws(SyncFailure) in .basic(user: user, password: password) })
+        let session = try await WebDAVDriver(settings: WebDAVSettings(http: http, root: server.rootPath)).session()
+        #expect(session.findings.refusesToOverwrite == true && session.findings.tellsExistingFolders)
+        await session.close()
+        #expect(done.withLock { $0 } == 1)
+      }
     }
   }
 }

@@ -30,12 +30,14 @@ import Transport
   @Test(arguments: [VerifySettings.Method.server, .readback]) func flippedTwiceItFails(method: VerifySettings.Method) async throws {
     try await LabFixture.with(method: method) { lab in
       let run = try lab.makeRun(files: ["a.dat": noise(5000), "b.dat": noise(6000)])
+      // Two at the same moment would put it right again.
+      let oneAtATime = Mutex(())
       let plan = FaultPlan(before: { call in
         guard call.name == "digests" || call.name == "download" else { return }
         // Each time it was sent, before anybody asks for it.
         do {
           guard let path = try lab.staging(of: run).map({ $0 + "/a.dat" }), lab.exists(path) else { return }
-          if try lab.bytes(path) == noise(5000) { try lab.flip(path) }
+          try oneAtATime.withLock { _ in if try lab.bytes(path) == noise(5000) { try lab.flip(path) } }
         } catch { Issue.record(error) }
       })
       let client = lab.client(plan)

@@ -26,7 +26,7 @@ import Transport
     func hold(_ call: FaultPlan.Call) async {
       if call.name == "unpack" { _ = begun.advance() }
       guard call.name == "put", call.path?.description.hasSuffix(".dat") == true else { return }
-      for _ in 0..<40 where begun.value < wanted.value {
+      for _ in 0..<200 where begun.value < wanted.value {
         do { try await Task.sleep(for: .milliseconds(5)) } catch { return }
       }
     }
