@@ -19,7 +19,7 @@ struct StoreFixture: Sendable {
   var lab: String { folder + "/lab" }
 
   /// - Parameters:
-  ///   - kind: Ceph's answers a request in a quarter of the processor time. OpenStack's is met by the program in EndToEndTests and in the campaign, and by
+  ///   - kind: Ceph's takes less than half of the processor time. OpenStack's is met by the program in EndToEndTests and in the campaign, and by
   ///     every promise of the driver in TransportConformance.
   ///   - decide: What becomes of each request.
   ///   - adjust: Changes what the profile says of the store.

@@ -183,7 +183,7 @@ class _FolderPlace:
         for entry in os.scandir("/proc"):
             if entry.name.isdigit():
                 try:
-                    if pathlib.Path(entry.path, "comm").read_bytes() == b"tar\n" and os.readlink(os.fsencode(entry.path) + b"/cwd").startswith(self.root):
+                    if pathlib.Path(entry.path, "comm").read_bytes() == b"tar\n" and os.readlink(os.fsencode(entry.path) + b"/cwd").startswith(self.root + b"/"):
                         return True
                 except OSError:  # Gone meanwhile.
                     continue
