@@ -90,8 +90,8 @@ extension WebDAVSession {
   }
 
   private func requireNew(_ folder: RemotePath) async throws(TransportError) {
-    let made = try await makeNew(folder)
-    guard made.isMade else { throw failures.failure(made.answer, "make the folder", folder.description) }
+    let made = try await ask("MKCOL", folder, folder: true)
+    if made.status != 201 { try await acceptFolder(folder, made) }
   }
 
   private func move(_ folder: RemotePath, to other: RemotePath) async throws(TransportError) -> HTTPResponse {

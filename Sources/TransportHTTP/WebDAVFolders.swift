@@ -43,7 +43,8 @@ extension WebDAVSession {
     knownFolders.withLock { _ = $0.insert(path) }
   }
 
-  private func acceptFolder(_ path: RemotePath, _ answer: HTTPResponse) async throws(TransportError) {
+  /// What is there is a folder, whatever the answer to making it was.
+  func acceptFolder(_ path: RemotePath, _ answer: HTTPResponse) async throws(TransportError) {
     switch try await entry(at: path)?.kind {
     case .folder: return
     case .some: throw .alreadyExists(path)

@@ -183,7 +183,7 @@ int clinux_poll(struct pollfd *descriptors, unsigned count, int64_t nanoseconds)
   return ppoll(descriptors, count, nanoseconds < 0 ? NULL : &wait, NULL);
 }
 
-void clinux_keep_freed_memory(void) {
+void clinux_tune_malloc(void) {
 #ifdef M_TRIM_THRESHOLD
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
   mallopt(M_TRIM_THRESHOLD, 16 << 20);

@@ -60,5 +60,5 @@ int clinux_o_tmpfile(void);
 /* Tells malloc to keep what was freed: up to 16 MiB at the end of a heap, and pieces of up to 4 MiB in one. Otherwise a transfer's buffers go back to the
    kernel, and come anew as pages that have to be cleared, hundreds of times a second. And to make two heaps at most: of the eight a core that there may
    be otherwise, a service fills each in its course with what one of its threads needed once, for as long as it runs. */
-void clinux_keep_freed_memory(void);
+void clinux_tune_malloc(void);
 #endif
