@@ -23,6 +23,12 @@ package protocol NameProbeFolder: Sendable {
   /// Removes files by the names they were made with. What is not there is fine.
   func removeFiles(_ names: [[UInt8]]) async throws(TransportError)
 
+  /// Removes all that was made: by the names of the files as they were made, unless the folder goes with whatever is in it.
+  func removeAll(_ names: [[UInt8]]) async throws(TransportError)
+
+  /// How many questions reach the destination in one round trip.
+  var questionsAtOnce: Int { get }
+
   /// Makes folders, each in the one before it; whole paths.
   /// - Returns: How many could be made.
   func makeChain(_ chain: [[UInt8]]) async throws(TransportError) -> Int
@@ -96,7 +102,7 @@ package struct NameProbe {
     do throws(TransportError) { found = .success(try await probe.examine()) } catch { found = .failure(error) }
     if case .failure(let error) = found, error.sessionLost { throw error }
     // By the names as they were made: a server that shows others may not find those.
-    try await ground.removeFiles(probe.made)
+    try await ground.removeAll(probe.made)
     return try found.get()
   }
 
@@ -134,7 +140,7 @@ package struct NameProbe {
     refused = NameTrait.essential(refused)
     return DestinationNames(
       foldsCase: foldsCase, foldsNormalization: refused.contains(.nonASCII) ? nil : foldsNormalization, maxNameBytes: longest,
-      maxPathBytes: try await longestPath(segment: min(99, longest ?? 32), plain: refused.contains(.nonASCII)), refused: refused,
+      maxPathBytes: try await longestPath(segment: min(199, longest ?? 32), plain: refused.contains(.nonASCII)), refused: refused,
       holdsSymlinks: try await ground.takesLink(to: Trials.first))
   }
 
@@ -155,7 +161,13 @@ package struct NameProbe {
     return [UInt8](repeating: letter, count: count - pairs.count) + pairs
   }
 
-  /// Bytes of the longest path below the root that can be made: a chain of folders, and in the last one folders of every length.
+  /// Numbers between two, evenly; all of them where they are no more than `count`.
+  private static func between(_ low: Int, _ high: Int, count: Int) -> [Int] {
+    let count = min(max(1, count), high - low - 1)
+    return (1...count).map { low + (high - low) * $0 / (count + 1) }
+  }
+
+  /// Bytes of the longest path below the root that can be made: a chain of folders, and in the last one folders of many lengths.
   /// - Returns: Nil where `DestinationNames.pathBytesTried` was reached.
   private func longestPath(segment: Int, plain: Bool) async throws(TransportError) -> Int? {
     let folder = ground.folder
@@ -172,12 +184,20 @@ package struct NameProbe {
       try await ground.removeFolders(chain.reversed())
       return nil
     }
+    // Of what is longer than one that was refused nothing is made either: a search, since each refusal may cost a server's connection.
     let deepest = made == 0 ? folder.bytes : chain[made - 1]
-    let last = (1..<step.count).map { deepest + [UInt8(ascii: "/")] + name(of: $0, UInt8(ascii: "q"), plain: plain) }
-    let replies = try await ground.makeFolders(last)
-    let longest = zip(last, replies).filter(\.1).map(\.0.count).max() ?? deepest.count
-    try await ground.removeFolders(last + chain[..<made].reversed())
-    return longest - above
+    var (longest, refused) = (0, step.count)
+    while refused - longest > 1 {
+      let tried = Self.between(longest, refused, count: ground.questionsAtOnce)
+      let paths = tried.map { deepest + [UInt8(ascii: "/")] + name(of: $0, UInt8(ascii: "q"), plain: plain) }
+      let replies = try await ground.makeFolders(paths)
+      let ofThose = zip(tried, replies).filter(\.1).map(\.0).max() ?? longest
+      refused = tried.filter { $0 > ofThose }.min() ?? refused
+      longest = ofThose
+      try await ground.removeFolders(paths)
+    }
+    try await ground.removeFolders(chain[..<made].reversed())
+    return deepest.count + (longest == 0 ? 0 : longest + 1) - above
   }
 }
 

@@ -70,6 +70,16 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
     _ = try await statuses(names.map { HTTPRequest("DELETE", target($0)) })
   }
 
+  /// Most servers remove the folder with all that is in it. Not asked with its `/`, for then one of them would follow links; see
+  /// `WebDAVSession.removeTree`.
+  func removeAll(_ names: [[UInt8]]) async throws(TransportError) {
+    let whole = HTTPRequest("DELETE", target(folder.bytes, folder: false), headers: [("Depth", "infinity")], patience: 10)
+    let status = try await statuses([whole]).first ?? 0
+    if status != 404, !(200...206).contains(status) { try await removeFiles(names) }
+  }
+
+  var questionsAtOnce: Int { session.settings.http.connections }
+
   /// A `MKCOL` with the header that a renaming has, too: the address must fit into both.
   private func making(_ path: [UInt8]) -> HTTPRequest {
     let target = target(path, folder: true)

@@ -178,12 +178,3 @@ struct Workstation: Sendable {
     #expect(left.isEmpty, "\(left.prefix(2_000)) job \(status["job_id"].text ?? "?")", sourceLocation: sourceLocation)
   }
 }
-
-/// Bytes that do not compress and differ by seed.
-func noise(_ count: Int, seed: UInt64) -> [UInt8] {
-  var generator = SeededGenerator(seed: seed)
-  var bytes: [UInt8] = []
-  bytes.reserveCapacity(count + 8)
-  while bytes.count < count { withUnsafeBytes(of: generator.next()) { bytes.append(contentsOf: $0) } }
-  return Array(bytes.prefix(count))
-}

@@ -34,11 +34,6 @@ import TransportHTTP
 
   static func path(_ driver: S3Driver, _ relative: String) throws -> RemotePath { driver.root.appending(try RelativePath(relative)) }
 
-  static func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-    var generator = SeededGenerator(seed: seed)
-    return (0..<count / 8 + 1).flatMap { _ in withUnsafeBytes(of: generator.next()) { Array($0) } }.prefix(count).map { $0 }
-  }
-
   static func read(_ session: any TransportSession, _ path: RemotePath, from offset: UInt64 = 0) async throws -> [UInt8] {
     let read = Mutex<[UInt8]>([])
     try await session.download(path, from: offset) { chunk in read.withLock { $0 += chunk } }
@@ -49,14 +44,14 @@ import TransportHTTP
     try await Self.with(kind) { store, driver, session in
       let (folder, file) = (try Self.path(driver, "run 1"), try Self.path(driver, "run 1/a+b %41?#&'\"é\u{1}.txt"))
       try await session.makeFolder(folder)
-      try await session.put(Self.noise(3000), at: file, modified: 1_500_000_000, mode: nil, durable: true)
+      try await session.put(noise(3000), at: file, modified: 1_500_000_000, mode: nil, durable: true)
       let entry = try #require(try await session.entry(at: file))
       #expect(entry.size == 3000 && entry.kind == .file && entry.modified == 1_500_000_000)
       #expect(try await session.list(folder).map(\.name) == [try RelativePath("a+b %41?#&'\"é\u{1}.txt")])
-      #expect(try await Self.read(session, file) == Self.noise(3000))
-      #expect(try await Self.read(session, file, from: 2990) == Array(Self.noise(3000).suffix(10)))
+      #expect(try await Self.read(session, file) == noise(3000))
+      #expect(try await Self.read(session, file, from: 2990) == Array(noise(3000).suffix(10)))
       #expect(try await Self.read(session, file, from: 3000) == [])
-      #expect(try await store.object("lab runs/é/run 1/a+b %41?#&'\"é\u{1}.txt") == Self.noise(3000))
+      #expect(try await store.object("lab runs/é/run 1/a+b %41?#&'\"é\u{1}.txt") == noise(3000))
       #expect(try await session.entry(at: folder)?.kind == .folder)
       #expect(try await session.entry(at: try Self.path(driver, "run")) == nil)
       #expect(try await session.list(driver.root).map(\.kind) == [.folder])
@@ -85,7 +80,7 @@ import TransportHTTP
     try await Self.with(kind) { settings in
       settings.partSize = 5 << 20
     } _: { store, driver, session in
-      let content = Self.noise(23 << 20)
+      let content = noise(23 << 20)
       let path = try Self.path(driver, "large")
       let size = UInt64(content.count)
       let first = try await session.beginUpload(path, resumingAt: UploadMark(bytes: 0), size: size, modified: 1_234_567_890)
@@ -177,7 +172,7 @@ import TransportHTTP
     try await Self.with(kind) { settings in
       settings.copyLimit = 6 << 20
     } _: { store, driver, session in
-      let content = Self.noise(13 << 20)
+      let content = noise(13 << 20)
       let (from, to) = (try Self.path(driver, "from é+"), try Self.path(driver, "to"))
       try await session.put(content, at: from, modified: 5, mode: nil, durable: false)
       try await session.publish(from, as: to)

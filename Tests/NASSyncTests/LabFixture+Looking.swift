@@ -81,16 +81,3 @@ extension LabFixture {
     return try await runProcess(["diff", "-r", "--no-dereference"] + excluded + [left, right]).status == 0
   }
 }
-
-/// Bytes that no compression and no luck reproduces.
-func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-  var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
-  var result = [UInt8](repeating: 0, count: count)
-  for index in result.indices {
-    state ^= state << 13
-    state ^= state >> 7
-    state ^= state << 17
-    result[index] = UInt8(truncatingIfNeeded: state >> 24)
-  }
-  return result
-}

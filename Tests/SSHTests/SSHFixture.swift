@@ -42,12 +42,6 @@ extension LoopbackSSHD {
   }
 }
 
-/// Bytes that are the same each time.
-func noise(_ count: Int, seed: UInt64 = 7) -> [UInt8] {
-  var generator = SeededGenerator(seed: seed)
-  return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
-}
-
 /// By the system's tool, not by the code that is tested.
 func sha256(_ content: [UInt8]) async throws -> ContentDigest {
   let result = try await runProcess(["sha256sum"], input: content)

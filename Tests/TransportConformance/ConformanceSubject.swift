@@ -196,18 +196,3 @@ func exists(_ path: String) -> Bool {
   var status = stat()
   return lstat(path, &status) == 0
 }
-
-/// Bytes that do not compress and do not repeat, the same for the same seed.
-func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-  var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-  return [UInt8](unsafeUninitializedCapacity: count + 8) { buffer, initialized in
-    let bytes = UnsafeMutableRawBufferPointer(buffer)
-    for index in stride(from: 0, to: count, by: 8) {
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      bytes.storeBytes(of: state, toByteOffset: index, as: UInt64.self)
-    }
-    initialized = count
-  }
-}

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import SyncModel
+import TestSupport
 import Synchronization
 import Testing
 import Transport

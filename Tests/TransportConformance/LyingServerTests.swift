@@ -1,5 +1,6 @@
 import Foundation
 import SyncModel
+import TestSupport
 import Synchronization
 import Testing
 import Transport

@@ -2,6 +2,7 @@ import CLibCrypto
 import Foundation
 import Glibc
 import SyncModel
+import TestSupport
 import Testing
 import Transport
 import TransportSFTP
