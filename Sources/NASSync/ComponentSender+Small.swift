@@ -174,7 +174,12 @@ extension ComponentSender {
       count += handful.count
       for row in handful { bytes &+= row.entry.fingerprint.size }
     }
-    return count >= Self.leastStreamed && bytes / UInt64(count) <= (pool.isFar ? Self.meanSize.long : Self.meanSize.short)
+    return Self.isWorthStreaming(count, bytes: bytes, isFar: pool.isFar)
+  }
+
+  /// Whether so many files with so many bytes in all go in one stream, where the far side unpacks.
+  static func isWorthStreaming(_ count: Int, bytes: UInt64, isFar: Bool) -> Bool {
+    count >= leastStreamed && bytes / UInt64(count) <= (isFar ? meanSize.long : meanSize.short)
   }
 
   /// Sends what nobody has taken yet in one stream.

@@ -65,17 +65,18 @@ extension JobRunner {
 
   /// Compares a run that is on the NAS already: equal things are adopted, missing ones stay to be sent, a differing one is a conflict and
   /// nothing is overwritten. Where the job puts right what this program published there itself, a differing one stays to be sent.
-  /// - Returns: The components with what was adopted.
+  /// - Returns: The components with what was adopted, and what the NAS's copies of it were found to hold.
   func adopt(
     _ job: JobRow, _ components: [ComponentRow], layout: RemoteLayout, tree: RemoteTree?, folder: RunFolder, record: [UInt8]?,
     ground: RepairGround?
-  ) async throws(StepFailure) -> [ComponentRow] {
+  ) async throws(StepFailure) -> (rows: [ComponentRow], digests: AdoptedDigests) {
     var rows = components
+    var digestsThere = AdoptedDigests(clock: environment.clock)
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
       for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }
       if layout.inPlace { try await claim(job, layout: layout, found: [], tree: nil) }
-      return rows
+      return (rows, digestsThere)
     }
     let possession = layout.inPlace ? try await possession(job, layout: layout, tree: tree) : nil
 
@@ -133,11 +134,14 @@ extension JobRunner {
     let digests = try await remoteDigests(toCompare.map(\.remote), sizes: sizes)
     for ((index, remote), local) in zip(toCompare, try await hashedHere.get()) {
       let entry = rows[index].entry
-      guard case .digest(let found, _)? = digests[remote] else {
+      guard case .digest(let found, let evidence)? = digests[remote] else {
         conflict(index, local: local, "it cannot be read there")
         continue
       }
       if found == local {
+        if !layout.inPlace {
+          digestsThere.add(entry.path, VerifiedReceipt.Proof(digest: found, evidence: evidence), tree.entries[entry.path])
+        }
         adopted.append(
           ComponentProgress(path: entry.path, state: .adopted, bytesDurable: entry.fingerprint.size, localDigest: local))
         rows[index].state = .adopted
@@ -174,7 +178,7 @@ extension JobRunner {
         pool: route.pool, layout: layout, components: rows, repair: try await publisherRepair(job, layout: layout))
       do { try await publisher.makeRoom(for: wrong) } catch { throw StepFailure(error) }
     }
-    return rows
+    return (rows, digestsThere)
   }
 
   /// The digests of files here, in their order. Of what is not here any more and was published, the published one.

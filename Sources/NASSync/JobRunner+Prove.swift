@@ -29,7 +29,10 @@ extension JobRunner {
     if layout.inPlace { try await refuseForeignClaim(job, layout: layout) }
     // Asked for where nothing is renamed only.
     let own = layout.inPlace ? Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path)) : []
-    let known = Self.known(await attempt.arrivedDigests, components, trees)
+    var known = Self.known(await attempt.arrivedDigests, components, trees)
+    if let adopted = await attempt.adopted {
+      known.merge(adopted.holding(in: trees, at: environment.clock.monotonicNanoseconds)) { arrived, _ in arrived }
+    }
     let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
@@ -82,22 +85,23 @@ extension JobRunner {
   /// one is left out: it is asked for once more before anything is called different.
   private static func known(
     _ early: [RelativePath: ContentDigest], _ components: [ComponentRow], _ trees: Trees
-  ) -> [RelativePath: ContentDigest] {
+  ) -> [RelativePath: VerifiedReceipt.Proof] {
     guard !early.isEmpty, let staging = trees.staging else { return [:] }
-    var known: [RelativePath: ContentDigest] = [:]
+    var known: [RelativePath: VerifiedReceipt.Proof] = [:]
     known.reserveCapacity(early.count)
     for row in components where row.entry.kind == .file {
       let path = row.entry.path
       guard let digest = early[path], digest == row.localDigest, let found = staging.entries[path], found.kind == .file,
         found.size == row.entry.fingerprint.size, found.modified == seconds(row.entry.fingerprint.modified)
       else { continue }
-      known[path] = digest
+      known[path] = VerifiedReceipt.Proof(digest: digest, evidence: .server)
     }
     return known
   }
 
   private func verify(
-    _ job: JobRow, _ expected: [ExpectedEntry], known: [RelativePath: ContentDigest], own: Set<RelativePath>, extras: [RelativePath],
+    _ job: JobRow, _ expected: [ExpectedEntry], known: [RelativePath: VerifiedReceipt.Proof], own: Set<RelativePath>,
+    extras: [RelativePath],
     layout: RemoteLayout, trees: Trees
   ) async throws(StepFailure) -> VerificationOutcome {
     let events = environment.events

@@ -70,7 +70,9 @@ struct JobRunner: Sendable {
     private(set) var recorder: ProgressRecorder?
     /// What the NAS hashed while the run was sent, where this attempt sent it.
     private(set) var early: EarlyDigests?
-    /// Gathers them.
+    /// What the NAS had already, hashed in this attempt.
+    private(set) var adopted: AdoptedDigests?
+    /// Gathers what the NAS hashes while the run is sent.
     private var gathering: Task<Void, Never>?
     /// What lies there, asked since this attempt brought the run over.
     private(set) var asking: Task<Result<Trees, StepFailure>, Never>?
@@ -82,6 +84,7 @@ struct JobRunner: Sendable {
       self.recorder = recorder
       self.early = early
     }
+    func adopted(_ digests: AdoptedDigests) { adopted = digests }
     func looked(_ snapshot: RunSnapshot) { lastLook = snapshot }
     /// That, once: it is large where the run is.
     func takeLastLook() -> RunSnapshot? { lastLook.take() }
@@ -125,6 +128,9 @@ struct JobRunner: Sendable {
     let folder = try await openFolder(job)
     // Not before the folder was found: what is wrong here must not wait for the NAS.
     let unanswered = try await surveyDestination(job)
+    // Logging in takes a while, and so does finding a shell: the run is looked through meanwhile.
+    let claimed = job
+    async let reached = Self.attempted { () async throws(StepFailure) in if unanswered == nil { try await setOut(claimed) } }
     let snapshot = try await scan(job)
     let published = try await publishedComponents(of: job)
     let limits = route.limits
@@ -154,16 +160,13 @@ struct JobRunner: Sendable {
     await attempt.move(to: job)
 
     if let unanswered { throw unanswered }
-    try await reach(job)
+    try await reached.get()
     await route.pool.warm(width: width(for: registered))
-    if route.pool.isFar {
-      // Finding it takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks again.
-      await route.pool.prepareHasher()
-    }
     let layout = try await layout(of: job)
     let trees = try await listTrees(layout, limit: Self.treeLimit(registered.count))
-    let rows = try await adopt(
+    let (rows, adopted) = try await adopt(
       job, registered, layout: layout, tree: trees.final, folder: folder, record: snapshot.record, ground: ground)
+    await attempt.adopted(adopted)
     let prepared = try await prepareStaging(layout: layout, tree: trees.staging, components: rows, changed: difference.changed)
     try await requireSpace(job, rows, staged: prepared, layout: layout)
     defer { environment.space.remove(job.id) }
@@ -345,6 +348,18 @@ struct JobRunner: Sendable {
     let bytes = pending.reduce(UInt64(0)) { $0 &+ $1.entry.fingerprint.size }
     let wanted = max(1 + pending.count / 1_000, 1 + Int(clamping: bytes / (32 << 20)))
     return min(wanted, route.connections)
+  }
+
+  /// Reaches the destination, and begins what takes time there and is not needed yet.
+  private func setOut(_ job: JobRow) async throws(StepFailure) {
+    try await reach(job)
+    guard environment.verifyMethod != .readback else { return }
+    let streams =
+      job.mismatches == 0 && !route.pool.streamsFail
+      && ComponentSender.isWorthStreaming(job.filesTotal, bytes: job.bytesTotal, isFar: route.pool.isFar)
+    // Finding a hashing program takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks
+    // again. Over a short way the processors are wanted for the run, unless it goes through the same shell.
+    if route.pool.isFar || streams { await route.pool.prepareHasher(expectingStream: streams) }
   }
 
   /// The destination answers, or the job waits without burning an attempt.

@@ -208,16 +208,19 @@ actor SessionPool {
   }
 
   /// Has the hasher looked for, and waits for nothing.
-  func prepareHasher() { if knownHasher == nil, making == nil { _ = beginMaking() } }
+  /// - Parameter expectingStream: Many small files are about to be unpacked.
+  func prepareHasher(expectingStream: Bool = false) {
+    if knownHasher == nil, making == nil { _ = beginMaking(expectingStream: expectingStream) }
+  }
 
-  private func beginMaking() -> Task<Result<RenewedHasher?, TransportError>, Never> {
-    let task = Task { await make() }
+  private func beginMaking(expectingStream: Bool = false) -> Task<Result<RenewedHasher?, TransportError>, Never> {
+    let task = Task { await make(expectingStream) }
     making = task
     interruptibleMaking.withLock { $0 = task }
     return task
   }
 
-  private func make() async -> Result<RenewedHasher?, TransportError> {
+  private func make(_ expectingStream: Bool) async -> Result<RenewedHasher?, TransportError> {
     defer {
       making = nil
       interruptibleMaking.withLock { $0 = nil }
@@ -225,7 +228,7 @@ actor SessionPool {
     let driver = driver
     do throws(TransportError) {
       let made = try await withSession(width: 1, isVisit: true) { (session) throws(TransportError) in
-        try await driver.makeHasher(lending: session)
+        try await driver.makeHasher(lending: session, expectingStream: expectingStream)
       }
       if made == nil, driver.hasherIsUndecided { return .success(nil) }
       let kept = made.map { RenewedHasher($0, driver: driver, clock: clock) { [weak self] in await self?.dropHasher($0) } }

@@ -383,6 +383,9 @@ public protocol TransportDriver: Sendable {
   /// - Throws: `TransportError`, whose `sessionLost` speaks of the lent session.
   func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)?
 
+  /// The same, told whether many small files are about to be unpacked: what that needs can be got ready meanwhile.
+  func makeHasher(lending session: any TransportSession, expectingStream: Bool) async throws(TransportError) -> (any RemoteHasher)?
+
   /// Whether `makeHasher()` said nil only because the destination was out of sorts: it is asked again then.
   var hasherIsUndecided: Bool { get }
 
@@ -399,6 +402,11 @@ extension TransportDriver {
 
   /// One answer holds.
   public var hasherIsUndecided: Bool { false }
+
+  /// Nothing can be got ready.
+  public func makeHasher(
+    lending session: any TransportSession, expectingStream: Bool
+  ) async throws(TransportError) -> (any RemoteHasher)? { try await makeHasher(lending: session) }
 
   /// Without the session.
   public func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {

@@ -9,21 +9,76 @@ extension RemoteShell {
   nonisolated func withCompanion<Answer: Sendable>(
     _ body: @Sendable (isolated RemoteShell) throws(TransportError) -> Answer
   ) async throws(TransportError) -> Answer {
-    let companion = RemoteShell(
-      settings: settings, connector: connector, hashingSilence: hashingSilence, gate: nil, interrupter: Interrupter())
-    companions.withLock { $0.append(companion) }
+    let prepared = await takeSpare()
+    let companion = prepared ?? makeCompanion()
     // Asked after it is among those that are interrupted.
     if place == nil || interrupter.isInterrupted { companion.interrupt() }
     let answer: Result<Answer, TransportError>
     do throws(TransportError) {
-      try await logIn(companion)
+      if prepared == nil { try await logIn(companion) }
       answer = .success(try await companion.interruptibly(body))
     } catch {
       answer = .failure(error)
     }
+    await dismiss(companion)
+    return try answer.get()
+  }
+
+  private nonisolated func makeCompanion() -> RemoteShell {
+    let companion = RemoteShell(
+      settings: settings, connector: connector, hashingSilence: hashingSilence, gate: nil, interrupter: Interrupter())
+    companions.withLock { $0.append(companion) }
+    return companion
+  }
+
+  private nonisolated func dismiss(_ companion: RemoteShell) async {
     await companion.close()
     companions.withLock { $0.removeAll { $0 === companion } }
-    return try answer.get()
+  }
+
+  // MARK: Before anybody wants one
+
+  /// A companion that logs in, and whether it did.
+  struct Spare: Sendable {
+    let companion: RemoteShell
+    let isReady: Task<Bool, Never>
+    /// Later it may have been dropped on the way without a word.
+    let expires: Deadline
+  }
+
+  private static let spareTime = Duration.seconds(20)
+
+  /// Has a companion log in, for the next who wants one: that takes a dozen round trips.
+  nonisolated func prepareCompanion() {
+    guard admitsCompanions else { return }
+    let companion = makeCompanion()
+    let task = Task {
+      // Whoever wants one finds out why there is none.
+      do throws(TransportError) { try await logIn(companion) } catch { return false }
+      return true
+    }
+    spare.withLock { $0 = Spare(companion: companion, isReady: task, expires: Deadline(after: Self.spareTime)) }
+  }
+
+  /// The one that has logged in before; nil where there is none, or it is of no use any more.
+  private nonisolated func takeSpare() async -> RemoteShell? {
+    guard let spare = spare.withLock({ $0.take() }) else { return nil }
+    let isReady = await withTaskCancellationHandler {
+      await spare.isReady.value
+    } onCancel: {
+      spare.companion.interrupt()
+    }
+    if isReady, !spare.expires.hasPassed { return spare.companion }
+    await dismiss(spare.companion)
+    return nil
+  }
+
+  /// Nobody wants it any more.
+  nonisolated func dismissSpare() async {
+    guard let spare = spare.withLock({ $0.take() }) else { return }
+    spare.companion.interrupt()
+    _ = await spare.isReady.value
+    await dismiss(spare.companion)
   }
 
   /// A NAS that lets nobody else in is not asked again and again: that looks like somebody who tries passwords.

@@ -9,7 +9,7 @@ extension RemoteShell {
     case useless(String, isLasting: Bool = true)
   }
 
-  func explore(_ probe: RemotePath, _ content: [UInt8]) throws(TransportError) -> Exploration {
+  func explore(_ probe: RemotePath, _ content: [UInt8], _ expectingCompanion: Bool = false) throws(TransportError) -> Exploration {
     guard let relative = probe.relative, let digest = RemoteShell.digest(of: content) else {
       return .useless("the probe file cannot be used")
     }
@@ -25,6 +25,11 @@ extension RemoteShell {
     guard !programs.isEmpty else {
       return .useless("the NAS has no program for SHA-256 (openssl, sha256sum, shasum or sha256)")
     }
+    // FreeBSD's takes no arguments, and comes back before anything is written.
+    hasSync = survey.programs.contains("sync") && survey.isLinux
+    hasTar = survey.programs.contains("tar")
+    // Not before this connection is there: a NAS may let no more than one in.
+    if expectingCompanion, hasTar, hasSync { prepareCompanion() }
     var silent = false
     var place = try locate(survey.candidates(for: probe.root), relative, digest, programs, &silent)
     if place == nil, let listing = try ask(ShellSurvey.folders, input: [], silence: settings.progressTimeout) {
@@ -38,9 +43,6 @@ extension RemoteShell {
     shellRoot = place.root
     program = place.program
     processors = survey.processors
-    // FreeBSD's takes no arguments, and comes back before anything is written.
-    hasSync = survey.programs.contains("sync") && survey.isLinux
-    hasTar = survey.programs.contains("tar")
     if programs.contains(.sha256sumZero), try locate([place.root], relative, digest, [.sha256sumZero], &silent) != nil {
       programForOddNames = .sha256sumZero
     }

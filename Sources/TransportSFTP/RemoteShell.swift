@@ -35,6 +35,8 @@ package actor RemoteShell: RemoteHasher {
   nonisolated let interrupter: Interrupter
   /// Those that hash a growing file or unpack a stream each, and are interrupted with this one.
   nonisolated let companions = Mutex<[RemoteShell]>([])
+  /// One that logs in before anybody wants it.
+  nonisolated let spare = Mutex<Spare?>(nil)
   /// What was found out, for them: nobody has to wait for the thread of this one.
   private nonisolated let found = Mutex<Place?>(nil)
   /// Until then no companion is asked for: one was not let in.
@@ -87,18 +89,23 @@ package actor RemoteShell: RemoteHasher {
   ///   - content: What is in it: random, at least 16 bytes.
   ///   - hashingSilence: How long hashing may take without a byte of output: one file can be very large.
   ///   - gate: Entered by each further log-in; the caller has entered it for this one.
+  ///   - expectingCompanion: Has a second connection log in meanwhile: something is about to be unpacked.
   /// - Throws: Where the network or the login fails; a missing or useless shell is an outcome.
   package static func open(
     settings: SFTPSettings, connector: @escaping SSHConnector, probe: RemotePath, content: [UInt8],
-    hashingSilence: Duration = .seconds(4 * 3600), gate: HandshakeGate? = nil, interrupter: Interrupter = Interrupter()
+    hashingSilence: Duration = .seconds(4 * 3600), gate: HandshakeGate? = nil, interrupter: Interrupter = Interrupter(),
+    expectingCompanion: Bool = false
   ) async throws(TransportError) -> RemoteShellOutcome {
     let shell = RemoteShell(
       settings: settings, connector: connector, hashingSilence: hashingSilence, gate: gate, interrupter: interrupter)
     let found: Result<Exploration, TransportError> = await withTaskCancellationHandler {
-      do throws(TransportError) { return .success(try await shell.explore(probe, content)) } catch { return .failure(error) }
+      do throws(TransportError) { return .success(try await shell.explore(probe, content, expectingCompanion)) } catch {
+        return .failure(error)
+      }
     } onCancel: {
       interrupter.interrupt()
     }
+    if case .failure = found { await shell.dismissSpare() }
     switch try found.get() {
     case .usable(let facts):
       await shell.settleDown()
@@ -122,7 +129,10 @@ package actor RemoteShell: RemoteHasher {
   }
 
   /// What was found out stays known: the next command logs in and no more.
-  package func rest() async { drop() }
+  package func rest() async {
+    drop()
+    await dismissSpare()
+  }
 
   /// Says what permission bits SFTP gives a file there. Without that nothing is unpacked.
   func learn(fileMode: UInt32?) {
@@ -139,11 +149,12 @@ package actor RemoteShell: RemoteHasher {
   }
   nonisolated var place: Place? { found.withLock { $0 } }
 
-  package func close() {
+  package func close() async {
     found.withLock { $0 = nil }
     isClosed = true
     connection?.close()
     connection = nil
+    await dismissSpare()
   }
 
   // MARK: Hashing

@@ -58,16 +58,25 @@ package final class SFTPDriver: TransportDriver {
   }
 
   package func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {
+    try await makeHasher(lending: session, expectingStream: false)
+  }
+
+  package func makeHasher(
+    lending session: any TransportSession, expectingStream: Bool
+  ) async throws(TransportError) -> (any RemoteHasher)? {
     if hasNoShell.load(ordering: .relaxed) { return nil }
-    guard case .available(let shell, _) = try await findShell(session) else { return nil }
+    guard case .available(let shell, _) = try await findShell(session, expectingStream: expectingStream) else { return nil }
     return shell
   }
 
   package var hasherIsUndecided: Bool { !hasNoShell.load(ordering: .relaxed) }
 
   /// Looks for a shell that sees the root, by a file of random content that is removed again.
+  /// - Parameter expectingStream: Has a second connection log in meanwhile, for a stream of files.
   /// - Throws: `sessionLost` speaks of the session that was given, not of the shell's own connection.
-  private func findShell(_ session: any TransportSession) async throws(TransportError) -> RemoteShellOutcome {
+  private func findShell(
+    _ session: any TransportSession, expectingStream: Bool = false
+  ) async throws(TransportError) -> RemoteShellOutcome {
     let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
     let file = try SFTPProbe.scratch(in: root)
     try await session.makeFolder(root)
@@ -78,7 +87,8 @@ package final class SFTPDriver: TransportDriver {
       try await gate.enter()
       do throws(TransportError) {
         outcome = .success(
-          try await RemoteShell.open(settings: settings, connector: connector, probe: file, content: content, gate: gate))
+          try await RemoteShell.open(
+            settings: settings, connector: connector, probe: file, content: content, gate: gate, expectingCompanion: expectingStream))
       } catch {
         await gate.leave()
         throw error

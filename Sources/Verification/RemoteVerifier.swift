@@ -28,7 +28,7 @@ package struct RemoteVerifier: Sendable {
   /// Verifies entries at the places where each of them lies.
   /// - Parameters:
   ///   - expected: Every entry of the run.
-  ///   - known: Digests that the far side gave of files before and that still hold; the others are asked for.
+  ///   - known: Digests of what the far side holds that were got before and still hold; the others are asked for.
   ///   - storeKnows: Of which files the store's own word counts: those that it took from this very job. It says what was written when, and no more,
   ///     so that everything else is read back. Matters only with a hasher that is a store.
   ///   - absent: Where an entry would lie that no listing shows; it is asked for by its name where nothing is renamed, because the listings of
@@ -37,7 +37,7 @@ package struct RemoteVerifier: Sendable {
   ///   - progress: Called with the number of files proven so far.
   /// - Throws: `TransportError` where the NAS could not be asked: nothing is known then, and nothing is proven.
   package func verify(
-    _ expected: [ExpectedEntry], known: [RelativePath: ContentDigest] = [:], storeKnows: Set<RelativePath> = [],
+    _ expected: [ExpectedEntry], known: [RelativePath: VerifiedReceipt.Proof] = [:], storeKnows: Set<RelativePath> = [],
     absent: (@Sendable (RelativePath) -> RemotePath)? = nil,
     at place: @Sendable (RelativePath) -> (RemotePath, RemoteEntry)?,
     extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
@@ -77,7 +77,7 @@ package struct RemoteVerifier: Sendable {
     if before > 0 { progress(before) }
     let digests = try await remoteDigests(asked, sizes: sizes, storeKnows: fromStore) { progress(before + $0) }
     for file in files {
-      switch known[file.path].map({ RemoteDigest.digest($0, .server) }) ?? digests[file.remote] {
+      switch known[file.path].map({ RemoteDigest.digest($0.digest, $0.evidence) }) ?? digests[file.remote] {
       case .digest(let digest, let evidence)?:
         if digest == file.digest {
           proofs[file.path] = VerifiedReceipt.Proof(digest: digest, evidence: evidence)

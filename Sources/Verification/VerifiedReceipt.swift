@@ -62,6 +62,11 @@ package struct VerifiedReceipt: Sendable {
   package struct Proof: Hashable, Sendable {
     package let digest: ContentDigest
     package let evidence: Evidence
+
+    package init(digest: ContentDigest, evidence: Evidence) {
+      self.digest = digest
+      self.evidence = evidence
+    }
   }
   /// Every file, by its path in the run.
   package let proofs: [RelativePath: Proof]

@@ -20,7 +20,7 @@ extension LoopbackSSHD {
   /// Looks for a shell as the driver does, with a probe file laid down by hand.
   nonisolated func lookForShell(
     _ settings: SFTPSettings? = nil, by connector: @escaping SSHConnector = BuiltinConnection.connector(),
-    interrupter: Interrupter = Interrupter()
+    interrupter: Interrupter = Interrupter(), expectingCompanion: Bool = false
   ) async throws -> RemoteShellOutcome {
     let settings = settings ?? self.settings
     let content = (0..<32).map { _ in UInt8.random(in: 0...255) }
@@ -28,15 +28,15 @@ extension LoopbackSSHD {
     try Data(content).write(to: URL(filePath: "\(rootFolder)/\(name)"))
     return try await RemoteShell.open(
       settings: settings, connector: connector, probe: RemotePath(root: settings.remoteRoot, relative: try RelativePath(name)),
-      content: content, interrupter: interrupter)
+      content: content, interrupter: interrupter, expectingCompanion: expectingCompanion)
   }
 
   /// The shell, where there has to be one.
   nonisolated func shell(
     _ settings: SFTPSettings? = nil, by connector: @escaping SSHConnector = BuiltinConnection.connector(),
-    interrupter: Interrupter = Interrupter()
+    interrupter: Interrupter = Interrupter(), expectingCompanion: Bool = false
   ) async throws -> RemoteShell {
-    let outcome = try await lookForShell(settings, by: connector, interrupter: interrupter)
+    let outcome = try await lookForShell(settings, by: connector, interrupter: interrupter, expectingCompanion: expectingCompanion)
     guard case .available(let shell, _) = outcome else { throw TemporaryFolder.Failure("no shell: \(outcome)") }
     return shell
   }

@@ -71,6 +71,9 @@ class Ground:
             files = sorted(path.relative_to(self.run) for path in self.run.rglob("*") if path.is_file())
             # Of the bytes, too: neither begins with the first nor comes to the last, which is the one of 512 MiB.
             self.rest = files[50::100]
+            yesterday = time.time() - 86_400
+            for file in files:
+                os.utime(self.run / file, (yesterday, yesterday))
         self.relay = None
         self._rounds = 0
 
