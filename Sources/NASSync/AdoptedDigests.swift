@@ -14,10 +14,11 @@ struct AdoptedDigests: Sendable {
     let modified: Int64
   }
 
-  /// Longer ago than this nothing is believed: a file may be written, and its time put back. In nanoseconds: 10 minutes.
-  static let validity: UInt64 = 600_000_000_000
-  /// What was written so recently before it was hashed may have been written in the same second afterwards, which its time does not show. In seconds.
-  static let settled: Int64 = 60
+  /// Longer ago than this nothing is believed: a file may be written, and its time put back. In seconds.
+  static let validity: UInt64 = 600
+  /// What was written so recently before it was hashed may have been written in the same second afterwards, which its time does not show. In seconds:
+  /// 15 hours, for the NAS's clock may be in another time zone than it says.
+  static let settled: Int64 = 54_000
 
   private var files: [RelativePath: File] = [:]
   private let since: UInt64
@@ -32,13 +33,17 @@ struct AdoptedDigests: Sendable {
   /// Keeps what a file was found to hold.
   /// - Parameter listed: What a listing showed before.
   mutating func add(_ path: RelativePath, _ proof: VerifiedReceipt.Proof, _ listed: RemoteEntry?) {
-    guard let listed, let modified = listed.modified, modified < wall - Self.settled else { return }
+    // A server that has no times says the same of every file.
+    guard let listed, let modified = listed.modified, modified > 0, modified < wall - Self.settled else { return }
     files[path] = File(proof: proof, size: listed.size, modified: modified)
   }
 
-  /// Those that still hold.
-  func holding(in trees: JobRunner.Trees, at now: UInt64) -> [RelativePath: VerifiedReceipt.Proof] {
-    guard !files.isEmpty, let final = trees.final, now >= since, now - since < Self.validity else { return [:] }
+  /// Those that still hold. By both clocks: the one stands still while this workstation sleeps, the other may be set.
+  func holding(in trees: JobRunner.Trees, by clock: any SyncClock) -> [RelativePath: VerifiedReceipt.Proof] {
+    let passed = clock.monotonicNanoseconds.subtractingReportingOverflow(since)
+    guard !files.isEmpty, let final = trees.final, !passed.overflow, passed.partialValue < Self.validity * 1_000_000_000,
+      (0..<Double(Self.validity)).contains(clock.wallSeconds - Double(wall))
+    else { return [:] }
     return files.filter { path, file in
       // What is in the staging folder, too, is the one that gets published.
       guard trees.staging?.entries[path] == nil, let found = final.entries[path] else { return false }

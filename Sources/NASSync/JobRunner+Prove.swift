@@ -15,13 +15,26 @@ extension JobRunner {
     if asking == nil { try await reach(job) }
     let layout = try await layout(of: job)
     // The verdict of the gate and the copy of the record do not depend on what the NAS holds.
-    let lastLook = await attempt.takeLastLook()
-    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job, lastLook) }
+    async let papers = Self.attempted { () async throws(StepFailure) in try await gatherPapers(job, attempt) }
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
+    let (outcome, trees, carried) = try await examine(attempt, asking, components, layout)
+    switch outcome {
+    case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, staging: trees.staging)
+    case .proven(let receipt):
+      try await publish(
+        attempt, receipt, try await papers.get(), components: components, carried: carried, layout: layout, final: trees.final)
+    }
+  }
+
+  /// Compares what the NAS holds with what was sent. What it takes for that is large where the run is, and gone when it returns: of the staging folder's
+  /// listing only what a repair needs is left.
+  private func examine(
+    _ attempt: Attempt, _ asking: Task<Result<Trees, StepFailure>, Never>?, _ components: [ComponentRow], _ layout: RemoteLayout
+  ) async throws(StepFailure) -> (VerificationOutcome, Trees, [RunManifest.Entry]) {
+    let job = await attempt.job
     let trees =
       if let asking { try await asking.value.get() } else { try await listTrees(layout, limit: Self.treeLimit(components.count)) }
-
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
     let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
     let names = Set(expected.map(\.path))
@@ -31,14 +44,12 @@ extension JobRunner {
     let own = layout.inPlace ? Set(components.filter { $0.state == .sent && $0.entry.kind == .file }.map(\.entry.path)) : []
     var known = Self.known(await attempt.arrivedDigests, components, trees)
     if let adopted = await attempt.adopted {
-      known.merge(adopted.holding(in: trees, at: environment.clock.monotonicNanoseconds)) { arrived, _ in arrived }
+      known.merge(adopted.holding(in: trees, by: environment.clock)) { arrived, _ in arrived }
     }
     let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
-    switch outcome {
-    case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, trees: trees)
-    case .proven(let receipt):
-      try await publish(attempt, receipt, try await papers.get(), components: components, carried: carried, layout: layout, trees: trees)
-    }
+    await attempt.forgetDigests()
+    if case .proven = outcome { return (outcome, Trees(staging: nil, final: trees.final), carried) }
+    return (outcome, trees, carried)
   }
 
   struct Trees: Sendable {
@@ -122,7 +133,7 @@ extension JobRunner {
 
   /// A digest that differs sends only the components concerned again, once; the second time the job fails.
   private func repair(
-    _ attempt: Attempt, _ mismatches: [Mismatch], layout: RemoteLayout, trees: Trees
+    _ attempt: Attempt, _ mismatches: [Mismatch], layout: RemoteLayout, staging: RemoteTree?
   ) async throws(StepFailure) {
     let job = await attempt.job
     let named = mismatches.prefix(5).map { "\($0.path) (\($0.sentence))" }.joined(separator: ", ")
@@ -136,7 +147,7 @@ extension JobRunner {
     do {
       try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         for mismatch in mismatches {
-          guard let found = trees.staging?.entries[mismatch.path] else { continue }
+          guard let found = staging?.entries[mismatch.path] else { continue }
           let path = layout.staging.appending(mismatch.path)
           if found.kind == .folder { try await session.removeTree(path) } else { try await session.removeFile(path) }
         }
@@ -165,12 +176,12 @@ extension JobRunner {
 
   private func publish(
     _ attempt: Attempt, _ proof: VerifiedReceipt, _ papers: Papers, components: [ComponentRow], carried: [RunManifest.Entry],
-    layout: RemoteLayout, trees: Trees
+    layout: RemoteLayout, final: RemoteTree?
   ) async throws(StepFailure) {
     let job = await attempt.job
     let manifest = RunManifest(
       components.compactMap { row in row.localDigest.map { RunManifest.Entry(path: row.entry.path, digest: $0) } } + carried)
-    let foreign = foreignFiles(trees.final, components: components, manifest: manifest, layout: layout)
+    let foreign = foreignFiles(final, components: components, manifest: manifest, layout: layout)
     let documents = try makeDocuments(job, proof, papers, manifest: manifest, foreign: foreign)
     let publisher = RunPublisher(
       pool: route.pool, layout: layout, components: components, repair: try await publisherRepair(job, layout: layout))
@@ -274,10 +285,10 @@ extension JobRunner {
     let ledgerLength: Int
   }
 
-  /// - Parameter lastLook: The run as it was found a moment ago; nil where nobody has looked in this attempt.
-  private func gatherPapers(_ job: JobRow, _ lastLook: RunSnapshot?) async throws(StepFailure) -> Papers {
+  /// Of the run as it was found a moment ago, where somebody has looked in this attempt.
+  private func gatherPapers(_ job: JobRow, _ attempt: Attempt) async throws(StepFailure) -> Papers {
     let snapshot: RunSnapshot
-    if let lastLook { snapshot = lastLook } else { snapshot = try await scan(job) }
+    if let lastLook = await attempt.takeLastLook() { snapshot = lastLook } else { snapshot = try await scan(job) }
     let record = try await environment.gate.recordCopy(snapshot, runPath: job.runPath)
     let decision = await environment.gate.evaluate(
       snapshot, at: Self.location(of: job), published: try await publishedComponents(of: job), limits: route.limits)

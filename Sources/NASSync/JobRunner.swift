@@ -107,6 +107,12 @@ struct JobRunner: Sendable {
         return early?.digests ?? [:]
       }
     }
+    /// They were compared: with many files they take much room.
+    func forgetDigests() {
+      early?.forget()
+      adopted = nil
+      asking = nil
+    }
     /// It has failed: nobody wants what is still being asked.
     func isOver() async {
       early?.drop()
@@ -129,8 +135,10 @@ struct JobRunner: Sendable {
     // Not before the folder was found: what is wrong here must not wait for the NAS.
     let unanswered = try await surveyDestination(job)
     // Logging in takes a while, and so does finding a shell: the run is looked through meanwhile.
+    // A task of its own, for what is wrong here must not wait for a NAS that is not there.
     let claimed = job
-    async let reached = Self.attempted { () async throws(StepFailure) in if unanswered == nil { try await setOut(claimed) } }
+    let reaching = unanswered == nil ? Task { await Self.attempted { () async throws(StepFailure) in try await setOut(claimed) } } : nil
+    defer { reaching?.cancel() }
     let snapshot = try await scan(job)
     let published = try await publishedComponents(of: job)
     let limits = route.limits
@@ -160,7 +168,10 @@ struct JobRunner: Sendable {
     await attempt.move(to: job)
 
     if let unanswered { throw unanswered }
-    try await reached.get()
+    if let reached = try await reaching?.value.get(), environment.clock.monotonicNanoseconds - reached > Self.freshlyReached {
+      // Looking through the run took longer than a session may be believed.
+      try await reach(job)
+    }
     await route.pool.warm(width: width(for: registered))
     let layout = try await layout(of: job)
     let trees = try await listTrees(layout, limit: Self.treeLimit(registered.count))
@@ -350,16 +361,23 @@ struct JobRunner: Sendable {
     return min(wanted, route.connections)
   }
 
+  /// Nanoseconds for which a destination that has answered is taken to be there.
+  private static let freshlyReached: UInt64 = 2_000_000_000
+
   /// Reaches the destination, and begins what takes time there and is not needed yet.
-  private func setOut(_ job: JobRow) async throws(StepFailure) {
+  /// - Returns: Monotonic time of the answer.
+  private func setOut(_ job: JobRow) async throws(StepFailure) -> UInt64 {
     try await reach(job)
-    guard environment.verifyMethod != .readback else { return }
+    let reached = environment.clock.monotonicNanoseconds
+    // Nobody is waiting any more, where the run was refused here.
+    guard !Task.isCancelled else { return reached }
     let streams =
-      job.mismatches == 0 && !route.pool.streamsFail
+      environment.verifyMethod != .readback && job.mismatches == 0 && !route.pool.streamsFail
       && ComponentSender.isWorthStreaming(job.filesTotal, bytes: job.bytesTotal, isFar: route.pool.isFar)
     // Finding a hashing program takes two dozen round trips, which is longer than sending many a run. Nobody waits for it here, and who needs it asks
     // again. Over a short way the processors are wanted for the run, unless it goes through the same shell.
     if route.pool.isFar || streams { await route.pool.prepareHasher(expectingStream: streams) }
+    return reached
   }
 
   /// The destination answers, or the job waits without burning an attempt.
@@ -379,7 +397,7 @@ struct JobRunner: Sendable {
         // Nor is one let in for ever: a key that was replaced meanwhile is fetched anew.
         let isRefused = error.failure.kind == .auth
         if isRefused { await route.pool.refused(session) } else { await route.pool.release(session, broken: error.sessionLost) }
-        guard error.sessionLost || isRefused, suspects > 0, !environment.stop.isSet else { throw Self.unanswered(error) }
+        guard error.sessionLost || isRefused, suspects > 0, !environment.stop.isSet, !Task.isCancelled else { throw Self.unanswered(error) }
         suspects -= 1
       }
     }

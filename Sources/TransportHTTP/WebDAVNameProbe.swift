@@ -75,7 +75,8 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
   func removeAll(_ names: [[UInt8]]) async throws(TransportError) {
     let whole = HTTPRequest("DELETE", target(folder.bytes, folder: false), headers: [("Depth", "infinity")], patience: 10)
     let status = try await statuses([whole]).first ?? 0
-    if status != 404, !(200...206).contains(status) { try await removeFiles(names) }
+    // Some say 404 of a folder's name without its `/`.
+    if !(200...206).contains(status) { try await removeFiles(names) }
   }
 
   var questionsAtOnce: Int { session.settings.http.connections }

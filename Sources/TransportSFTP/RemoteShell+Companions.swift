@@ -54,10 +54,15 @@ extension RemoteShell {
     let companion = makeCompanion()
     let task = Task {
       // Whoever wants one finds out why there is none.
-      do throws(TransportError) { try await logIn(companion) } catch { return false }
+      do throws(TransportError) { try await logIn(companion, isWanted: false) } catch { return false }
       return true
     }
     spare.withLock { $0 = Spare(companion: companion, isReady: task, expires: Deadline(after: Self.spareTime)) }
+    Task { [weak self] in
+      // Whatever ends the waiting, it is dismissed.
+      do { try await Task.sleep(for: Self.spareTime) } catch {}
+      await self?.dismissSpare(companion)
+    }
   }
 
   /// The one that has logged in before; nil where there is none, or it is of no use any more.
@@ -67,6 +72,7 @@ extension RemoteShell {
       await spare.isReady.value
     } onCancel: {
       spare.companion.interrupt()
+      spare.isReady.cancel()
     }
     if isReady, !spare.expires.hasPassed { return spare.companion }
     await dismiss(spare.companion)
@@ -74,9 +80,13 @@ extension RemoteShell {
   }
 
   /// Nobody wants it any more.
-  nonisolated func dismissSpare() async {
-    guard let spare = spare.withLock({ $0.take() }) else { return }
+  /// - Parameter companion: Only where it is this one.
+  nonisolated func dismissSpare(_ companion: RemoteShell? = nil) async {
+    let taken = spare.withLock { spare in companion == nil || spare?.companion === companion ? spare.take() : nil }
+    guard let spare = taken else { return }
     spare.companion.interrupt()
+    // It may be waiting for its turn to log in, which no interruption reaches.
+    spare.isReady.cancel()
     _ = await spare.isReady.value
     await dismiss(spare.companion)
   }
@@ -86,7 +96,8 @@ extension RemoteShell {
 
   nonisolated var admitsCompanions: Bool { refusal.withLock { $0?.hasPassed ?? true } }
 
-  private nonisolated func logIn(_ companion: RemoteShell) async throws(TransportError) {
+  /// - Parameter isWanted: Clear where nobody would miss it: that it failed by chance says nothing then.
+  private nonisolated func logIn(_ companion: RemoteShell, isWanted: Bool = true) async throws(TransportError) {
     guard admitsCompanions else {
       throw .failure(
         SyncFailure(.auth, "\(displayText(settings.host)) let no further connection in", hint: "It is tried again within the hour."),
@@ -100,7 +111,7 @@ extension RemoteShell {
       result = .failure(error)
     }
     await gate?.leave()
-    if case .failure(let error) = result, error.failure.kind != .interrupted {
+    if case .failure(let error) = result, isWanted ? error.failure.kind != .interrupted : error.failure.kind == .auth {
       refusal.withLock { $0 = Deadline(after: Self.patience) }
     }
     try result.get()

@@ -15,7 +15,7 @@ import Transport
   ///   - adopted: What happens to the copy once it was hashed for the first time.
   /// - Returns: How often the copy was hashed, and what became of the run.
   private func hashings(
-    method: VerifySettings.Method = .server, age: Double = 5_000,
+    method: VerifySettings.Method = .server, age: Double = 100_000,
     adopted: @escaping @Sendable (LabFixture, String) throws -> Void = { _, _ in }
   ) async throws -> (count: Int, status: RunStatus) {
     let result = Mutex<(Int, RunStatus)?>(nil)
@@ -53,8 +53,15 @@ import Transport
   }
 
   /// Whoever writes a second time in the same second leaves the time as it is.
-  @Test func whatWasWrittenAMomentAgoIsHashedAgain() async throws {
-    let (count, status) = try await hashings(age: 20)
+  @Test(arguments: [20.0, 50_000]) func whatWasWrittenOfLateIsHashedAgain(age: Double) async throws {
+    let (count, status) = try await hashings(age: age)
+    #expect(count == 2)
+    #expect(status.state == .job(.verified), "\(status)")
+  }
+
+  /// A server without times says the same of every file.
+  @Test func aTimeThatIsNoneProvesNothing() async throws {
+    let (count, status) = try await hashings(age: Date().timeIntervalSince1970)
     #expect(count == 2)
     #expect(status.state == .job(.verified), "\(status)")
   }

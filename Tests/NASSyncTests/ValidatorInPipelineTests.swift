@@ -1,7 +1,10 @@
 import Foundation
 import Glibc
+import SyncModel
+import Synchronization
 import TestSupport
 import Testing
+import Transport
 
 @testable import NASSync
 
@@ -30,6 +33,42 @@ import Testing
       var configuration = lab.configuration
       configuration.gate.validators = [GateSettings.Validator(command: [program], timeout: 120)]
       try await body(lab, configuration, lab.folder)
+    }
+  }
+
+  /// What looks through a run may take long, and the NAS, which has answered before, may have dropped its sessions by then: that is no attempt.
+  @Test func aSessionThatDiesMeanwhileCostsNoAttempt() async throws {
+    try await LabFixture.with(backoff: [3600]) { lab in
+      let program = lab.folder + "/slow"
+      try lab.write(Array("#!/bin/sh\ncat >/dev/null; sleep 2.5; echo '{\"findings\": []}'\n".utf8), to: program)
+      chmod(program, 0o755)
+      var configuration = lab.configuration
+      let other = try lab.makeRun(leaf: "Run_1")
+      let first = NASSyncClient(configuration: configuration)
+      // What the NAS makes of names is known then.
+      try await lab.published(first, other)
+      await first.close()
+      configuration.gate.validators = [GateSettings.Validator(command: [program], timeout: 120)]
+      let began = Mutex<ContinuousClock.Instant?>(nil)
+      let once = LocalChangeTests.Once()
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        guard call.name == "entry" || call.name == "list" else { return }
+        let now = ContinuousClock.now
+        let start = began.withLock { began in
+          began = began ?? now
+          return began ?? now
+        }
+        var isLost = false
+        if now - start > .seconds(2) { once { isLost = true } }
+        if isLost { throw FaultPlan.lost }
+      })
+      let client = lab.client(plan, configuration: configuration)
+      let run = try lab.makeRun(leaf: "Run_2")
+      #expect(try await client.enqueue(run).state == .queued)
+      _ = try await client.drain()
+      let status = try await client.status(of: run)
+      #expect(status.state == .job(.verified) && plan.calls.count { $0.name == "connect" } >= 2, "\(status)")
+      await client.close()
     }
   }
 

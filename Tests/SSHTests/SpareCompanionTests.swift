@@ -14,7 +14,11 @@ import Transport
   private final class Counter: Sendable {
     private let made = Mutex(0)
     private let refusedFrom: Int
-    init(refusedFrom: Int = .max) { self.refusedFrom = refusedFrom }
+    private let kind: SyncFailure.Kind
+    init(refusedFrom: Int = .max, _ kind: SyncFailure.Kind = .auth) {
+      self.refusedFrom = refusedFrom
+      self.kind = kind
+    }
     var count: Int { made.withLock { $0 } }
     var connector: SSHConnector {
       let real = BuiltinConnection.connector()
@@ -24,7 +28,7 @@ import Transport
           return made
         }
         guard number < self.refusedFrom else {
-          throw .failure(SyncFailure(.auth, "the test lets nobody else in", hint: "None."), sessionLost: true)
+          throw .failure(SyncFailure(self.kind, "the test lets nobody else in", hint: "None."), sessionLost: true)
         }
         return try real(settings, interrupter)
       }
@@ -85,6 +89,18 @@ import Transport
       #expect(counter.count == 2)
       await shell.close()
       #expect(shell.companions.withLock { $0.count } == 0)
+    }
+  }
+
+  /// One that nobody asked for may fail for any reason: the stream logs in by itself.
+  @Test func oneThatFailsByChanceIsForgotten() async throws {
+    try await LoopbackSSHD.with { server in
+      let counter = Counter(refusedFrom: 2, .network)
+      let shell = try await server.shell(by: counter.connector, expectingCompanion: true)
+      for _ in 0..<2_000 where counter.count < 2 { try await Task.sleep(for: .milliseconds(5)) }
+      await shell.dismissSpare()
+      #expect(shell.admitsCompanions)
+      await shell.close()
     }
   }
 
