@@ -6,7 +6,7 @@ import Transport
 import Verification
 
 /// One job's steps, from the claim to the settlement, in the order in which they happen:
-/// look again → gate → reach the NAS → adopt or send → look once more → prove → publish → settle.
+/// look again → gate, and reach the NAS meanwhile → adopt or send → look once more → prove → publish → settle.
 struct JobRunner: Sendable {
   let environment: RunnerEnvironment
   let route: RunnerEnvironment.Route
