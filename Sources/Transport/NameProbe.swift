@@ -44,6 +44,11 @@ package protocol NameProbeFolder: Sendable {
   func takesLink(to name: [UInt8]) async throws(TransportError) -> Bool
 }
 
+extension NameProbeFolder {
+  /// By their names.
+  package func removeAll(_ names: [[UInt8]]) async throws(TransportError) { try await removeFiles(names) }
+}
+
 /// Finds out what becomes of names, by making empty files and looking at what is listed. The same questions to every kind of destination.
 package struct NameProbe {
   /// Names for one question each.

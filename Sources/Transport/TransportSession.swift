@@ -380,10 +380,8 @@ public protocol TransportDriver: Sendable {
   func makeHasher() async throws(TransportError) -> (any RemoteHasher)?
 
   /// The same, over a session that is open already where that saves a log-in. Others may be using it.
+  /// - Parameter expectingStream: Many small files are about to be unpacked: what that needs can be got ready meanwhile.
   /// - Throws: `TransportError`, whose `sessionLost` speaks of the lent session.
-  func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)?
-
-  /// The same, told whether many small files are about to be unpacked: what that needs can be got ready meanwhile.
   func makeHasher(lending session: any TransportSession, expectingStream: Bool) async throws(TransportError) -> (any RemoteHasher)?
 
   /// Whether `makeHasher()` said nil only because the destination was out of sorts: it is asked again then.
@@ -403,13 +401,10 @@ extension TransportDriver {
   /// One answer holds.
   public var hasherIsUndecided: Bool { false }
 
-  /// Nothing can be got ready.
+  /// Without the session, and nothing is got ready.
   public func makeHasher(
     lending session: any TransportSession, expectingStream: Bool
-  ) async throws(TransportError) -> (any RemoteHasher)? { try await makeHasher(lending: session) }
-
-  /// Without the session.
-  public func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {
+  ) async throws(TransportError) -> (any RemoteHasher)? {
     do throws(TransportError) { return try await makeHasher() } catch { throw .failure(error.failure, sessionLost: false) }
   }
 }

@@ -42,10 +42,11 @@ extension RemoteShell {
   struct Spare: Sendable {
     let companion: RemoteShell
     let isReady: Task<Bool, Never>
-    /// Later it may have been dropped on the way without a word.
-    let expires: Deadline
+    /// Dismisses it after `spareTime`.
+    let expiry: Task<Void, Never>
   }
 
+  /// Later it may have been dropped on the way without a word.
   private static let spareTime = Duration.seconds(20)
 
   /// Has a companion log in, for the next who wants one: that takes a dozen round trips.
@@ -57,24 +58,25 @@ extension RemoteShell {
       do throws(TransportError) { try await logIn(companion, isWanted: false) } catch { return false }
       return true
     }
-    spare.withLock { $0 = Spare(companion: companion, isReady: task, expires: Deadline(after: Self.spareTime)) }
-    Task { [weak self] in
-      // Whatever ends the waiting, it is dismissed.
-      do { try await Task.sleep(for: Self.spareTime) } catch {}
+    let expiry = Task { [weak self] in
+      // Cancelled where it was taken.
+      do { try await Task.sleep(for: Self.spareTime) } catch { return }
       await self?.dismissSpare(companion)
     }
+    spare.withLock { $0 = Spare(companion: companion, isReady: task, expiry: expiry) }
   }
 
   /// The one that has logged in before; nil where there is none, or it is of no use any more.
   private nonisolated func takeSpare() async -> RemoteShell? {
     guard let spare = spare.withLock({ $0.take() }) else { return nil }
+    spare.expiry.cancel()
     let isReady = await withTaskCancellationHandler {
       await spare.isReady.value
     } onCancel: {
       spare.companion.interrupt()
       spare.isReady.cancel()
     }
-    if isReady, !spare.expires.hasPassed { return spare.companion }
+    if isReady { return spare.companion }
     await dismiss(spare.companion)
     return nil
   }
@@ -84,6 +86,7 @@ extension RemoteShell {
   nonisolated func dismissSpare(_ companion: RemoteShell? = nil) async {
     let taken = spare.withLock { spare in companion == nil || spare?.companion === companion ? spare.take() : nil }
     guard let spare = taken else { return }
+    spare.expiry.cancel()
     spare.companion.interrupt()
     // It may be waiting for its turn to log in, which no interruption reaches.
     spare.isReady.cancel()

@@ -57,10 +57,6 @@ package final class SFTPDriver: TransportDriver {
     return shell
   }
 
-  package func makeHasher(lending session: any TransportSession) async throws(TransportError) -> (any RemoteHasher)? {
-    try await makeHasher(lending: session, expectingStream: false)
-  }
-
   package func makeHasher(
     lending session: any TransportSession, expectingStream: Bool
   ) async throws(TransportError) -> (any RemoteHasher)? {

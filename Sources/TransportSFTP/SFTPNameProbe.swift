@@ -44,8 +44,6 @@ struct SFTPNameProbeFolder: NameProbeFolder {
     _ = try await client.ask(all: names.map { .remove(path($0)) })
   }
 
-  func removeAll(_ names: [[UInt8]]) async throws(TransportError) { try await removeFiles(names) }
-
   let questionsAtOnce = 64
 
   func makeChain(_ chain: [[UInt8]]) async throws(TransportError) -> Int {

@@ -1,8 +1,8 @@
 import Foundation
 import Glibc
 import SyncModel
-import TestSupport
 import Synchronization
+import TestSupport
 import Testing
 import Transport
 

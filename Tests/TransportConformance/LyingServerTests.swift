@@ -1,7 +1,7 @@
 import Foundation
 import SyncModel
-import TestSupport
 import Synchronization
+import TestSupport
 import Testing
 import Transport
 import TransportSFTP
