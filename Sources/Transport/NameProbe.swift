@@ -212,13 +212,14 @@ extension NameProbe {
   package static func run(
     below root: RemotePath, session: any TransportSession, _ ground: (RemotePath) -> any NameProbeFolder
   ) async throws(TransportError) -> DestinationNames {
-    let scratch = root.appending(try ProbeName.make())
+    let name = try ProbeName.make()
+    let scratch = root.appending(name)
     try await session.makeFolder(root)
     try await ProbeName.removeAbandoned(in: root, session: session)
     try await session.makeFolder(scratch)
     let names: DestinationNames
     do throws(TransportError) { names = try await run(in: ground(scratch)) } catch {
-      if !error.sessionLost { try await session.removeTree(scratch) }
+      if error.sessionLost { ProbeName.leave(name) } else { try await session.removeTree(scratch) }
       throw error
     }
     try await session.removeTree(scratch)

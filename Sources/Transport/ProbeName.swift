@@ -1,6 +1,7 @@
 import Digests
 import Glibc
 import SyncModel
+import Synchronization
 
 /// Names of what a probe leaves in a destination's root for a moment: `.nassync-probe-<workstation>-<process>-<random>`.
 ///
@@ -9,16 +10,23 @@ import SyncModel
 package enum ProbeName {
   package static let prefix = ".nassync-probe-"
 
+  /// Those of this process that nobody looks after any more.
+  private static let left = Mutex<Set<RelativePath>>([])
+
   /// A new name, which nobody else has.
   package static func make() throws(TransportError) -> RelativePath {
     try path("\(prefix)\(workstation)-\(getpid())-\(String(UInt64.random(in: .min ... .max), radix: 16))")
   }
 
-  /// Whether a name is that of a probe whose process, on this workstation, is gone.
+  /// The destination was gone when a probe should have been removed: the next one removes it, as if this process had died.
+  static func leave(_ name: RelativePath) { left.withLock { _ = $0.insert(name) } }
+
+  /// Whether a name is that of a probe of this workstation that nobody looks after any more.
   static func isAbandoned(_ name: RelativePath) -> Bool {
     guard let text = name.string, text.hasPrefix(prefix) else { return false }
     let parts = text.dropFirst(prefix.count).split(separator: "-", omittingEmptySubsequences: false)
-    guard parts.count == 3, parts[0] == workstation, let process = pid_t(parts[1]), process > 0, process != getpid() else { return false }
+    guard parts.count == 3, parts[0] == workstation, let process = pid_t(parts[1]), process > 0 else { return false }
+    if process == getpid() { return left.withLock { $0.contains(name) } }
     return kill(process, 0) != 0 && errno == ESRCH
   }
 

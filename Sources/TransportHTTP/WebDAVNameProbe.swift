@@ -6,40 +6,53 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
   let session: WebDAVSession
   let folder: RemotePath
   let encodesPaths = true
-  /// Requests handed to the client at once; it sends as many as it has connections.
-  private static let atOnce = 32
-
   private func target(_ path: [UInt8], folder: Bool) -> String {
     PercentEncoding.path(path.first == UInt8(ascii: "/") ? path : [UInt8(ascii: "/")] + path) + (folder ? "/" : "")
   }
 
   private func target(_ name: [UInt8]) -> String { target(folder.bytes + [UInt8(ascii: "/")] + name, folder: false) }
 
-  /// Statuses of many requests, in their order.
-  /// - Throws: Only what ends the session; a request that fails otherwise has the status 0.
+  /// Statuses of many requests, in their order. Some servers end the connection where they refuse a name: a request that comes to nothing has the
+  /// status 0, as long as the server answers a plain question afterwards.
+  /// - Throws: Where it does not. What is asked of a server that is gone is no answer about names, and takes as long as a deadline each.
   private func statuses(_ requests: [HTTPRequest]) async throws(TransportError) -> [Int] {
-    var statuses: [Int] = []
-    while statuses.count < requests.count {
-      let some = requests[statuses.count..<min(statuses.count + Self.atOnce, requests.count)]
-      let answers = await withTaskGroup(of: (Int, Result<Int, TransportError>).self) { group in
-        for (number, request) in some.enumerated() {
-          group.addTask {
-            do throws(TransportError) {
-              return (number, .success(try await session.http.perform(request).status))
-            } catch { return (number, .failure(error)) }
+    var statuses = [Int](repeating: 0, count: requests.count)
+    var next = 0
+    while next < requests.count {
+      var failures: [TransportError] = []
+      await withTaskGroup(of: (Int, Result<Int, TransportError>).self) { group in
+        // As many as there are connections: what would wait for one must not be sent any more once the server is gone.
+        for _ in 0..<questionsAtOnce { addNext(&group) }
+        while let (number, answer) = await group.next() {
+          switch answer {
+          case .success(let status): statuses[number] = status
+          case .failure(let error): failures.append(error)
           }
+          if failures.isEmpty { addNext(&group) }
         }
-        return await group.reduce(into: [Result<Int, TransportError>](repeating: .success(0), count: some.count)) { $0[$1.0] = $1.1 }
       }
-      for answer in answers {
-        switch answer {
-        case .success(let status): statuses.append(status)
-        case .failure(let error) where error.sessionLost: throw error
-        case .failure: statuses.append(0)
+      if let lost = failures.first(where: \.sessionLost) { throw lost }
+      if !failures.isEmpty { try await requireAnswer() }
+    }
+    return statuses
+
+    func addNext(_ group: inout TaskGroup<(Int, Result<Int, TransportError>)>) {
+      guard next < requests.count else { return }
+      let (number, request) = (next, requests[next])
+      next += 1
+      group.addTask {
+        do throws(TransportError) { return (number, .success(try await session.http.perform(request).status)) } catch {
+          return (number, .failure(error))
         }
       }
     }
-    return statuses
+  }
+
+  /// - Throws: Where a question that no server minds has no answer either: whatever else would be asked would have none.
+  private func requireAnswer() async throws(TransportError) {
+    do throws(TransportError) {
+      _ = try await session.http.perform(HTTPRequest("PROPFIND", target(folder.bytes, folder: true), headers: [("Depth", "0")]))
+    } catch { throw .failure(error.failure, sessionLost: true) }
   }
 
   func makeFiles(_ names: [[UInt8]], plain: Set<[UInt8]>) async throws(TransportError) {

@@ -63,4 +63,47 @@ import Transport
       }
     }
   }
+
+  /// A session through a relay that looks at every request once the session is there.
+  private func examine(
+    _ decide: @escaping @Sendable (HTTPRelay.Request) -> HTTPRelay.Fate, _ body: (HTTPRelay, WebDAVSession) async throws -> Void
+  ) async throws {
+    try await LoopbackWebDAV.with(.nginx) { server in
+      let (user, password) = (server.user, server.password)
+      try await HTTPRelay.with(to: server.port, deciding: decide) { relay in
+        let http = HTTPSettings(
+          origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), user: user, allowsPlainHTTP: true, connections: 4,
+          credentials: { () throws(SyncFailure) in .basic(user: user, password: password) })
+        let session = try await WebDAVDriver(settings: WebDAVSettings(http: http, root: server.rootPath)).session()
+        try await body(relay, session)
+        await session.close()
+      }
+    }
+  }
+
+  /// Each further question would take as long as a deadline, and its silence would pass for a refusal of a name.
+  @Test(arguments: ["n3", "l255", "/p", "/q"]) func aServerThatIsGoneIsAskedNoMoreAboutNames(_ from: String) async throws {
+    let gone = Atomic<Int>(0)
+    try await examine({ request in
+      if gone.load(ordering: .relaxed) > 0 || ["PUT", "MKCOL"].contains(request.method) && request.target.contains(from) {
+        gone.add(1, ordering: .relaxed)
+        return .cutBefore
+      }
+      return .pass
+    }) { _, session in
+      let error = await HostileServerTests.failure { _ = try await session.examineNames(in: RemotePath(root: "/dav/lab")) }
+      #expect(error?.failure.kind == .network && error?.sessionLost == true, "\(String(describing: error))")
+      // What was on its way, and one question.
+      #expect((2...5).contains(gone.load(ordering: .relaxed)), "\(gone.load(ordering: .relaxed))")
+    }
+  }
+
+  /// Some end the connection where an address is too long for them.
+  @Test func aConnectionThatEndsForALongPathIsARefusal() async throws {
+    try await examine({ $0.method == "MKCOL" && $0.target.utf8.count > 900 ? .cutBefore : .pass }) { relay, session in
+      let names = try #require(try await session.examineNames(in: RemotePath(root: "/dav/lab")))
+      #expect((200..<900).contains(names.maxPathBytes ?? .max), "\(names)")
+      #expect(!relay.requests.isEmpty)
+    }
+  }
 }
