@@ -77,9 +77,10 @@ private struct TreeWalk {
   }
 
   /// Gives away what was found: of a run of a million files there is one list in memory, no second one.
-  consuming func result() -> RunSnapshot {
-    var kept = entries
-    entries = []
+  mutating func result() -> RunSnapshot {
+    // Taken out, so that it has one owner: sorting what two own makes a copy.
+    var kept: [RunEntry] = []
+    swap(&kept, &entries)
     if !vanished.isEmpty { kept = kept.indices.filter { !vanished.contains($0) }.map { kept[$0] } }
     kept.sort { $0.path < $1.path }
     return RunSnapshot(

@@ -89,16 +89,17 @@ package struct ComponentRow: Hashable, Sendable {
     case verified
   }
 
+  // What takes a byte stands at the end, where they share a word: a run may have a million of these.
   package var entry: RunEntry
-  package var state: State
   /// Bytes known to be on the NAS's disk.
   package var bytesDurable: UInt64
   package var localDigest: ContentDigest?
   package var remoteDigest: ContentDigest?
-  package var evidence: Evidence?
-  package var verifiedAt: Double?
   /// What the driver needs to go on after `bytesDurable`; nil where the name is enough.
   package var uploadToken: String?
+  package var verifiedAt: Double?
+  package var state: State
+  package var evidence: Evidence?
 
   package init(
     entry: RunEntry, state: State = .pending, bytesDurable: UInt64 = 0, localDigest: ContentDigest? = nil,

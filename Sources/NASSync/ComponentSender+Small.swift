@@ -46,21 +46,21 @@ private final class StreamLedger: Sendable {
   }
 
   /// What was given and did not arrive, as far as anybody knows, in the order in which it was given.
-  var lost: [[ComponentRow]] { underway.withLock { $0.sorted { $0.key < $1.key }.map { $0.value.map(\.row) } } }
+  var lost: [ComponentSender.Handful] { underway.withLock { $0.sorted { $0.key < $1.key }.map { $0.value.map(\.row)[...] } } }
 }
 
 extension ComponentSender {
   /// Sends small files, in handfuls: over the sessions, and, where there are many and the far side unpacks, in one stream as soon as that has begun.
-  func sendSmall(_ handfuls: [[ComponentRow]], lanes: Int) async throws(TransportError) {
+  func sendSmall(_ handfuls: [Handful], lanes: Int) async throws(TransportError) {
     let turn = Turn()
     let stream = FileFeed()
-    var rest: [[ComponentRow]] = []
+    var rest: [Handful] = []
     // Over a long way the files are there before anybody knows who unpacks. Over a short one a moment's patience saves both sides half of their work.
     let isPatient = !pool.isFar && isWorthStreaming(handfuls[...])
     if isPatient { await waitShortly(for: { unpacker.isDecided }) }
     let streamsFirst = isPatient && unpacker.isThere
     do {
-      rest = try await withThrowingTaskGroup(of: [[ComponentRow]].self) { group in
+      rest = try await withThrowingTaskGroup(of: [Handful].self) { group in
         for number in 0..<min(handfuls.count, lanes) {
           group.addTask {
             // Nor are sessions opened for what little they would send: their log-ins would come before the stream's.
@@ -105,7 +105,7 @@ extension ComponentSender {
 
   // MARK: - Over the sessions
 
-  private func sendHandful(_ rows: [ComponentRow]) async throws(TransportError) {
+  private func sendHandful(_ rows: Handful) async throws(TransportError) {
     let (known, unsent) = try await read(rows)
     let arrived = Atomic<Int>(0)
     var failure: TransportError?
@@ -122,7 +122,7 @@ extension ComponentSender {
 
   /// Reads and hashes files.
   /// - Returns: Those that an earlier attempt put there, and those that are to be sent.
-  private func read(_ rows: [ComponentRow]) async throws(TransportError) -> (known: [ComponentProgress], unsent: [SmallFile]) {
+  private func read(_ rows: Handful) async throws(TransportError) -> (known: [ComponentProgress], unsent: [SmallFile]) {
     let files: [(content: [UInt8], digest: ContentDigest)]
     do { files = try await FileStream.readWhole(rows.map(\.entry), in: folder, on: readers.next()) } catch {
       throw .failure(error, sessionLost: false)
@@ -167,7 +167,7 @@ extension ComponentSender {
   /// counts earlier.
   private static let meanSize = (short: UInt64(32 << 10), long: UInt64(4 << 10))
 
-  private func isWorthStreaming(_ handfuls: ArraySlice<[ComponentRow]>) -> Bool {
+  private func isWorthStreaming(_ handfuls: ArraySlice<Handful>) -> Bool {
     var count = 0
     var bytes: UInt64 = 0
     for handful in handfuls {
@@ -185,8 +185,8 @@ extension ComponentSender {
   /// Sends what nobody has taken yet in one stream.
   /// - Returns: What was taken and is not known to have arrived.
   private func sendStream(
-    _ handfuls: [[ComponentRow]], _ turn: Turn, _ stream: FileFeed, by unpacker: any RemoteUnpacker
-  ) async throws(TransportError) -> [[ComponentRow]] {
+    _ handfuls: [Handful], _ turn: Turn, _ stream: FileFeed, by unpacker: any RemoteUnpacker
+  ) async throws(TransportError) -> [Handful] {
     // Whoever unpacks flushes nothing.
     flushed.leaveOut()
     let ledger = StreamLedger()
@@ -235,7 +235,7 @@ extension ComponentSender {
 
   /// What a far side could not write may have its size and its time, and must not be taken for whole by a later attempt: a disk says only once that it could
   /// not take something.
-  private func remove(_ lost: [[ComponentRow]]) async throws(TransportError) {
+  private func remove(_ lost: [Handful]) async throws(TransportError) {
     let paths = lost.joined().map { staging.appending($0.entry.path) }
     try await pool.withSession(width: width) { (session) throws(TransportError) in
       try await Turn.each(of: paths, atOnce: 64) { (path) throws(TransportError) in
@@ -250,7 +250,7 @@ extension ComponentSender {
 
   /// - Returns: False where the stream takes nothing any more.
   private func give(
-    _ rows: [ComponentRow], _ tag: Int, to stream: FileFeed, for unpacker: any RemoteUnpacker, _ ledger: StreamLedger
+    _ rows: Handful, _ tag: Int, to stream: FileFeed, for unpacker: any RemoteUnpacker, _ ledger: StreamLedger
   ) async throws(TransportError) -> Bool {
     let (known, unsent) = try await read(rows)
     if !known.isEmpty { try await record(known) }

@@ -37,19 +37,23 @@ struct ComponentSender: Sendable {
 
   /// Files up to this size are sent in one piece.
   static let pieceSize = 255 * 1024
+
+  /// Small files that follow each other in one list of them, which they share.
+  typealias Handful = ArraySlice<ComponentRow>
+
   /// Sends everything that is still pending.
   /// - Throws: The first failure, as `TransportError`; what was sent before it is recorded.
   func send(_ components: [ComponentRow]) async throws(TransportError) {
-    let folders = components.filter { $0.entry.kind == .folder }.map(\.entry.path)
-    let pending = components.filter { $0.state == .pending }
-    let (small, large) = Self.partition(pending.filter { $0.entry.kind == .file })
-    let links = pending.filter { if case .symlink = $0.entry.kind { true } else { false } }
+    // Each list is made in one go: a run may have many files, and a row is not small.
+    let folders = components.lazy.filter { $0.entry.kind == .folder }.map(\.entry.path)
+    let (small, large) = Self.partition(components)
+    let links = components.filter { if case .symlink = $0.entry.kind { $0.state == .pending } else { false } }
     let isLong = pool.isFar ? try await pipelines() : false
     let lanes = Self.lanes(small.map(\.entry.fingerprint.size), width: width, isLong: isLong)
     let handfuls = Self.handfuls(small, lanes: lanes)
     let largeTurn = Turn()
     let spare = SpareSessions(width - min(large.count, width))
-    try await makeFolders(folders)
+    try await makeFolders(Array(folders))
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {
@@ -94,12 +98,16 @@ struct ComponentSender: Sendable {
 
   /// Bytes that the lanes of one session hold at most, where they are more than few.
   private static let laneBytes = 8 << 20
+
+  /// The files that are still to be sent.
   private static func partition(_ rows: [ComponentRow]) -> (small: [ComponentRow], large: [ComponentRow]) {
-    var small: [ComponentRow] = []
-    var large: [ComponentRow] = []
-    for row in rows {
-      if row.entry.fingerprint.size <= UInt64(pieceSize) { small.append(row) } else { large.append(row) }
+    func isSent(_ row: ComponentRow, small: Bool) -> Bool {
+      row.state == .pending && row.entry.kind == .file && (row.entry.fingerprint.size <= UInt64(pieceSize)) == small
     }
+    var small: [ComponentRow] = []
+    small.reserveCapacity(rows.count { isSent($0, small: true) })
+    for row in rows where isSent(row, small: true) { small.append(row) }
+    var large = rows.filter { isSent($0, small: false) }
     // The largest first, so that no session is left with a big one at the end.
     large.sort { $0.entry.fingerprint.size > $1.entry.fingerprint.size }
     return (small, large)
@@ -107,19 +115,20 @@ struct ComponentSender: Sendable {
 
   /// Small files that one lane reads, sends and records in one go, in their order. Going from thread to thread costs about as much as a file of 4 KiB
   /// does otherwise; but where there are few files, each has a lane of its own, so that one round trip does for all.
-  private static func handfuls(_ rows: [ComponentRow], lanes: Int) -> [[ComponentRow]] {
+  private static func handfuls(_ rows: [ComponentRow], lanes: Int) -> [Handful] {
     let most = max(1, min(16, rows.count / (4 * lanes)))
-    var handfuls: [[ComponentRow]] = []
+    var handfuls: [Handful] = []
+    var first = 0
     var bytes: UInt64 = 0
-    for row in rows {
-      bytes += row.entry.fingerprint.size
-      if let last = handfuls.indices.last, handfuls[last].count < most, bytes <= UInt64(pieceSize) {
-        handfuls[last].append(row)
-      } else {
-        handfuls.append([row])
-        bytes = row.entry.fingerprint.size
+    for (index, row) in rows.enumerated() {
+      let size = row.entry.fingerprint.size
+      if index > first, index - first == most || bytes + size > UInt64(pieceSize) {
+        handfuls.append(rows[first..<index])
+        (first, bytes) = (index, 0)
       }
+      bytes += size
     }
+    if first < rows.count { handfuls.append(rows[first...]) }
     return handfuls
   }
 

@@ -74,7 +74,7 @@ extension JobRunner {
     var digestsThere = AdoptedDigests(clock: environment.clock)
     guard let tree else {
       // What an earlier attempt adopted is gone from the NAS: it is sent.
-      for index in rows.indices { rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace) }
+      for index in rows.indices { rows.isNotThere(index, published: ground != nil, inPlace: layout.inPlace) }
       if layout.inPlace { try await claim(job, layout: layout, found: [], tree: nil) }
       return (rows, digestsThere)
     }
@@ -89,7 +89,7 @@ extension JobRunner {
       let text = "\(rows[index].entry.path) (\(what))"
       guard let ground, ground.mayReplace(rows[index].entry, local: local) else { return conflicts.append(text) }
       repaired.append(text)
-      rows[index].isNotThere(published: true, inPlace: layout.inPlace)
+      rows.isNotThere(index, published: true, inPlace: layout.inPlace)
       wrong.insert(rows[index].entry.path)
     }
     var toCompare: [(index: Int, remote: RemotePath)] = []
@@ -99,12 +99,14 @@ extension JobRunner {
       guard let found = tree.entries[entry.path] else {
         // It was there in an earlier attempt and is gone: it is sent.
         if rows[index].state == .verified, rows[index].entry.kind == .file { repaired.append("\(entry.path) (missing there)") }
-        rows[index].isNotThere(published: ground != nil, inPlace: layout.inPlace)
+        rows.isNotThere(index, published: ground != nil, inPlace: layout.inPlace)
         continue
       }
       if let possession, possession.isOwn(entry.path), entry.kind == .file, found.kind == .file {
         // Sent by this very job and not published yet: the proof will look at it, and what is not whole is sent over it.
-        if rows[index].state != .sent || found.size != entry.fingerprint.size { rows[index].isNotThere(published: false, inPlace: true) }
+        if rows[index].state != .sent || found.size != entry.fingerprint.size {
+          rows.isNotThere(index, published: false, inPlace: true)
+        }
         continue
       }
       switch (entry.kind, found.kind) {
@@ -264,14 +266,16 @@ extension JobRunner {
   }
 }
 
-extension ComponentRow {
-  /// What an earlier attempt or an earlier publication put on the NAS is gone or wrong: it is sent.
-  fileprivate mutating func isNotThere(published: Bool, inPlace: Bool) {
+extension [ComponentRow] {
+  /// What an earlier attempt or an earlier publication put on the NAS is gone or wrong: it is sent. Where that changes nothing the rows are not touched,
+  /// for a run may have many and somebody else holds them, too.
+  fileprivate mutating func isNotThere(_ index: Int, published: Bool, inPlace: Bool) {
+    let row = self[index]
     // Only of files does an earlier publication leave another mark than that they were sent.
-    let isOldLink = if case .symlink = entry.kind { published } else { false }
-    if state == .adopted || state == .verified || isOldLink || (inPlace && state == .sent) {
-      state = .pending
-      bytesDurable = 0
+    let isOldLink = if case .symlink = row.entry.kind { published } else { false }
+    if row.state == .adopted || row.state == .verified || isOldLink || (inPlace && row.state == .sent) {
+      self[index].state = .pending
+      self[index].bytesDurable = 0
     }
   }
 }

@@ -19,6 +19,7 @@ extension JobRunner {
     let components = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: job) }
     try await requirePublishedContent(job, components)
     let (outcome, trees, carried) = try await examine(attempt, asking, components, layout)
+    await returnMemory(ofEntries: components.count)
     switch outcome {
     case .differs(let mismatches): try await repair(attempt, mismatches, layout: layout, staging: trees.staging)
     case .proven(let receipt):
@@ -34,7 +35,7 @@ extension JobRunner {
   ) async throws(StepFailure) -> (VerificationOutcome, Trees, [RunManifest.Entry]) {
     let job = await attempt.job
     let trees =
-      if let asking { try await asking.value.get() } else { try await listTrees(layout, limit: Self.treeLimit(components.count)) }
+      if let asking { try await asking.value.get() } else { try await listTrees(layout, known: components.count) }
     let carried = try await carriedOver(job, layout: layout, components: components, final: trees.final)
     let expected = try Self.expected(components, job: job) + carried.map { ExpectedEntry(path: $0.path, content: .file($0.digest)) }
     let names = Set(expected.map(\.path))
@@ -46,8 +47,8 @@ extension JobRunner {
     if let adopted = await attempt.adopted {
       known.merge(adopted.holding(in: trees, by: environment.clock)) { arrived, _ in arrived }
     }
-    let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     await attempt.forgetDigests()
+    let outcome = try await verify(job, expected, known: known, own: own, extras: extras, layout: layout, trees: trees)
     if case .proven = outcome { return (outcome, Trees(staging: nil, final: trees.final), carried) }
     return (outcome, trees, carried)
   }
@@ -60,11 +61,14 @@ extension JobRunner {
   /// What may lie in a run's place at most: twice what the queue knows of it, and what others put there by hand.
   static func treeLimit(_ known: Int) -> Int { 200_000 + 2 * known }
 
-  func listTrees(_ layout: RemoteLayout, limit: Int) async throws(StepFailure) -> Trees {
+  /// What lies in the staging folder and in the run's place.
+  /// - Parameter known: How many entries the run has.
+  func listTrees(_ layout: RemoteLayout, known: Int) async throws(StepFailure) -> Trees {
+    let limit = Self.treeLimit(known)
     do {
       return try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
         do {
-          async let staging = layout.inPlace ? nil : RemoteTree.walk(layout.staging, session: session, limit: limit)
+          async let staging = layout.inPlace ? nil : RemoteTree.walk(layout.staging, session: session, limit: limit, expected: known)
           async let final = RemoteTree.walk(layout.final, session: session, limit: limit)
           return Trees(staging: try await staging, final: try await final)
         } catch { throw TransportError.wrapping(error) }
@@ -102,7 +106,8 @@ extension JobRunner {
     known.reserveCapacity(early.count)
     for row in components where row.entry.kind == .file {
       let path = row.entry.path
-      guard let digest = early[path], digest == row.localDigest, let found = staging.entries[path], found.kind == .file,
+      // They are equal: with the one from here the other's memory is given back.
+      guard let digest = row.localDigest, digest == early[path], let found = staging.entries[path], found.kind == .file,
         found.size == row.entry.fingerprint.size, found.modified == seconds(row.entry.fingerprint.modified)
       else { continue }
       known[path] = VerifiedReceipt.Proof(digest: digest, evidence: .server)

@@ -165,6 +165,7 @@ struct JobRunner: Sendable {
       let replaced = job
       registered = try await queued { () async throws(SyncFailure) in try await environment.queue.components(of: replaced) }
     }
+    registered.sharePaths(with: wanted.entries)
     await attempt.move(to: job)
 
     if let unanswered { throw unanswered }
@@ -174,7 +175,7 @@ struct JobRunner: Sendable {
     }
     await route.pool.warm(width: width(for: registered))
     let layout = try await layout(of: job)
-    let trees = try await listTrees(layout, limit: Self.treeLimit(registered.count))
+    let trees = try await listTrees(layout, known: registered.count)
     let (rows, adopted) = try await adopt(
       job, registered, layout: layout, tree: trees.final, folder: folder, record: snapshot.record, ground: ground)
     await attempt.adopted(adopted)
@@ -210,9 +211,12 @@ struct JobRunner: Sendable {
     do { try await sender.send(rows) } catch { throw StepFailure(error) }
     try await makeDurable(rows, sender.flushed, layout: layout)
     early.end()
+    await returnMemory(ofEntries: rows.count)
 
     // What the proof asks first is asked meanwhile: whether the destination is still there, and what lies there.
-    let asking = Task { await Self.attempted { () async throws(StepFailure) in try await look(current, layout, known: rows.count) } }
+    // The number alone: the rows would stay until the last answer.
+    let count = rows.count
+    let asking = Task { await Self.attempted { () async throws(StepFailure) in try await look(current, layout, known: count) } }
     await attempt.broughtOver(preparing, asking)
     // The run may have grown while it was sent: what is published must be what lies on the disk.
     let now = try await scan(job)
@@ -236,7 +240,7 @@ struct JobRunner: Sendable {
   /// Whether the destination answers, and what lies there, in one go.
   private func look(_ job: JobRow, _ layout: RemoteLayout, known: Int) async throws(StepFailure) -> Trees {
     async let reached = Self.attempted { () async throws(StepFailure) in try await reach(job) }
-    async let listed = Self.attempted { () async throws(StepFailure) in try await listTrees(layout, limit: Self.treeLimit(known)) }
+    async let listed = Self.attempted { () async throws(StepFailure) in try await listTrees(layout, known: known) }
     let trees = await listed
     // A volume that is not mounted any more shows no folder, either.
     try await reached.get()

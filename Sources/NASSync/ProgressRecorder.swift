@@ -36,10 +36,12 @@ actor ProgressRecorder {
     self.arrived = arrived
     self.report = report
     lastWrite = clock.monotonicNanoseconds
-    let files = components.filter { $0.entry.kind == .file }
-    filesDone = files.count { $0.state != .pending }
-    bytesDone = files.reduce(0) { $0 + $1.bytesDurable }
-    for file in files where file.state == .pending && file.bytesDurable > 0 { durable[file.entry.path] = file.bytesDurable }
+    (filesDone, bytesDone) = (0, 0)
+    for row in components where row.entry.kind == .file {
+      if row.state != .pending { filesDone += 1 }
+      bytesDone &+= row.bytesDurable
+      if row.state == .pending, row.bytesDurable > 0 { durable[row.entry.path] = row.bytesDurable }
+    }
   }
 
   /// Components of one kind changed their state or have more durable bytes.

@@ -31,9 +31,9 @@ public struct RunEntry: Hashable, Sendable {
     case file
     case folder
     /// A symbolic link and the exact bytes it points at.
-    case symlink(target: [UInt8])
+    indirect case symlink(target: [UInt8])
     /// A socket, FIFO or device, named.
-    case special(String)
+    indirect case special(String)
   }
 
   /// Where.

@@ -3,16 +3,19 @@ import Transport
 
 /// What lies below a folder on the NAS, links not followed.
 package struct RemoteTree: Sendable {
-  /// By path relative to the folder.
+  /// By path relative to the folder, which is each one's name as well: a name of its own takes memory for every file of a run.
   package private(set) var entries: [RelativePath: RemoteEntry] = [:]
 
-  package init() {}
+  package init(entries: [RelativePath: RemoteEntry] = [:]) { self.entries = entries }
 
   /// Lists a folder with everything below it, several listings in flight at once.
+  /// - Parameters:
+  ///   - limit: So many entries are too many.
+  ///   - expected: So many are likely, for which room is made in one go.
   /// - Returns: Nil where the folder itself does not exist.
   /// - Throws: `TransportError`; `protocol` where the tree is deeper or larger than any run: a server that makes up folders.
   package static func walk(
-    _ folder: RemotePath, session: any TransportSession, limit: Int = 2_000_000
+    _ folder: RemotePath, session: any TransportSession, limit: Int = 2_000_000, expected: Int = 0
   ) async throws(TransportError) -> RemoteTree? {
     // It is there as a rule: what it is and what is in it is asked at once.
     async let listed = attempted(folder, session: session)
@@ -26,6 +29,7 @@ package struct RemoteTree: Sendable {
           hint: "Move it away on the NAS, then `nassync retry`."), sessionLost: false)
     }
     var tree = RemoteTree()
+    tree.entries.reserveCapacity(expected)
     var level: [RelativePath?] = [nil]
     var depth = 0
     var largest = 0
@@ -49,7 +53,7 @@ package struct RemoteTree: Sendable {
           guard tree.entries.count + listed.count <= limit else { throw endless(folder, tree.entries.count + listed.count, depth) }
           for entry in listed {
             let path = parent.map { $0.appending(entry.name) } ?? entry.name
-            tree.entries[path] = entry
+            tree.entries[path] = RemoteEntry(name: path, kind: entry.kind, size: entry.size, modified: entry.modified)
             if entry.kind == .folder { next.append(path) }
           }
         }

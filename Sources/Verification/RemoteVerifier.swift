@@ -43,7 +43,9 @@ package struct RemoteVerifier: Sendable {
     extras: [RelativePath] = [], progress: @escaping @Sendable (Int) -> Void = { _ in }
   ) async throws(TransportError) -> VerificationOutcome {
     var mismatches = extras.map { Mismatch(path: $0, problem: .extra) }
-    var files: [(path: RelativePath, remote: RemotePath, digest: ContentDigest)] = []
+    // Where it lies only of what is asked for: such a path is long, and there are as many as the run has files.
+    var files: [(path: RelativePath, asked: RemotePath?, digest: ContentDigest)] = []
+    files.reserveCapacity(expected.count)
     var sizes: [RemotePath: UInt64] = [:]
     var fromStore: Set<RemotePath> = []
     for entry in expected {
@@ -62,8 +64,10 @@ package struct RemoteVerifier: Sendable {
         }
       case .file(let digest):
         if found.kind == .file {
-          files.append((entry.path, remote, digest))
-          if known[entry.path] == nil { sizes[remote] = entry.size ?? found.size }
+          let isKnown = known[entry.path] != nil
+          files.append((entry.path, isKnown ? nil : remote, digest))
+          if isKnown { continue }
+          sizes[remote] = entry.size ?? found.size
           if hasher?.evidence == .store, storeKnows.contains(entry.path) { fromStore.insert(remote) }
         } else {
           mismatches.append(wrongKind(entry.path, found, wanted: "a file"))
@@ -72,12 +76,12 @@ package struct RemoteVerifier: Sendable {
     }
     var proofs: [RelativePath: VerifiedReceipt.Proof] = [:]
     proofs.reserveCapacity(files.count)
-    let asked = known.isEmpty ? files.map(\.remote) : files.filter { known[$0.path] == nil }.map(\.remote)
+    let asked = files.compactMap(\.asked)
     let before = files.count - asked.count
     if before > 0 { progress(before) }
     let digests = try await remoteDigests(asked, sizes: sizes, storeKnows: fromStore) { progress(before + $0) }
     for file in files {
-      switch known[file.path].map({ RemoteDigest.digest($0.digest, $0.evidence) }) ?? digests[file.remote] {
+      switch file.asked.map({ digests[$0] }) ?? known[file.path].map({ RemoteDigest.digest($0.digest, $0.evidence) }) {
       case .digest(let digest, let evidence)?:
         if digest == file.digest {
           proofs[file.path] = VerifiedReceipt.Proof(digest: digest, evidence: evidence)

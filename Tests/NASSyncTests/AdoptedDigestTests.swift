@@ -1,10 +1,13 @@
+import Digests
 import Foundation
-import NASSync
 import SyncModel
 import Synchronization
 import TestSupport
 import Testing
 import Transport
+import Verification
+
+@testable import NASSync
 
 /// What lay on the NAS before is hashed there once, and again where it may have changed since.
 @Suite struct AdoptedDigestTests {
@@ -16,7 +19,7 @@ import Transport
   /// - Returns: How often the copy was hashed, and what became of the run.
   private func hashings(
     method: VerifySettings.Method = .server, age: Double = 100_000,
-    adopted: @escaping @Sendable (LabFixture, String) throws -> Void = { _, _ in }
+    adopted: @escaping @Sendable (LabFixture, String, ShiftedClock) throws -> Void = { _, _, _ in }
   ) async throws -> (count: Int, status: RunStatus) {
     let result = Mutex<(Int, RunStatus)?>(nil)
     try await LabFixture.with(method: method) { lab in
@@ -25,12 +28,13 @@ import Transport
       try lab.write(Self.file, to: theirs)
       try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSinceNow: -age)], ofItemAtPath: theirs)
       let once = LocalChangeTests.Once()
+      let clock = ShiftedClock()
       let names = ["digests", "download"]
       let plan = FaultPlan(after: { call in
         guard names.contains(call.name), call.isFor("theirs.dat") else { return }
-        once { try adopted(lab, theirs) }
+        once { try adopted(lab, theirs, clock) }
       })
-      let client = lab.client(plan)
+      let client = lab.client(clock, plan)
       try await client.enqueue(run)
       let status = try await lab.settle(client, run)
       if status.state == .job(.verified) {
@@ -67,15 +71,40 @@ import Transport
   }
 
   @Test func whatWasTouchedIsHashedAgain() async throws {
-    let (count, status) = try await hashings { _, path in
+    let (count, status) = try await hashings { _, path, _ in
       try FileManager.default.setAttributes([.modificationDate: Date()], ofItemAtPath: path)
     }
     #expect(count == 2)
     #expect(status.state == .job(.verified), "\(status)")
   }
 
+  /// Its time may have been put back since. The clock on the wall counts as well: the other one stands still while the workstation sleeps.
+  @Test(arguments: [(500.0, 0.0, 1), (601, 0, 2), (0, 601, 2), (0, -30, 2)])
+  func whatWasHashedLongAgoIsHashedAgain(passed: Double, set: Double, times: Int) async throws {
+    let (count, status) = try await hashings { _, _, clock in
+      clock.advance(seconds: passed)
+      clock.set(by: set)
+    }
+    #expect(count == times)
+    #expect(status.state == .job(.verified), "\(status)")
+  }
+
+  /// What gets published is the copy in the staging folder, whatever lies under its name already.
+  @Test func whatIsInTheStagingFolderAsWellIsHashedAgain() throws {
+    let path = try RelativePath("theirs.dat")
+    let entry = RemoteEntry(name: path, kind: .file, size: 300_000, modified: 1_000_000)
+    let digest = try #require(SHA256Hasher.digest(of: Self.file))
+    let clock = ManualClock()
+    var adopted = AdoptedDigests(clock: clock)
+    adopted.add(path, VerifiedReceipt.Proof(digest: digest, evidence: .server), entry)
+    let tree = RemoteTree(entries: [path: entry])
+    #expect(adopted.holding(in: JobRunner.Trees(staging: RemoteTree(), final: tree), by: clock).count == 1)
+    #expect(adopted.holding(in: JobRunner.Trees(staging: tree, final: tree), by: clock).isEmpty)
+    #expect(adopted.holding(in: JobRunner.Trees(staging: tree, final: RemoteTree()), by: clock).isEmpty)
+  }
+
   @Test func whatIsAnotherFileByThenIsAConflictAndStays() async throws {
-    let (_, status) = try await hashings { lab, path in
+    let (_, status) = try await hashings { lab, path, _ in
       var content = Self.file
       content[7] ^= 1
       try lab.overwrite(path, content)
@@ -84,7 +113,7 @@ import Transport
   }
 
   @Test func whatIsGoneByThenIsSent() async throws {
-    let (_, status) = try await hashings { _, path in try FileManager.default.removeItem(atPath: path) }
+    let (_, status) = try await hashings { _, path, _ in try FileManager.default.removeItem(atPath: path) }
     #expect(status.state == .job(.verified), "\(status)")
   }
 }

@@ -1,7 +1,10 @@
 import Foundation
 import NASSync
+import SyncModel
+import Synchronization
 import TestSupport
 import Testing
+import Transport
 
 /// The gate's place in the pipeline.
 @Suite(.serialized) struct GateInPipelineTests {
@@ -104,6 +107,35 @@ import Testing
       #expect(try await lab.settle(client, run).state == .job(.verified))
       #expect(try lab.syncStatus(run) == "synced")
       #expect(try await client.problems().isEmpty)
+      await client.close()
+    }
+  }
+
+  /// The NAS is asked whether it is there while the run is looked through; what is wrong here is said without its answer.
+  @Test func whatIsRefusedHereDoesNotWaitForASilentNAS() async throws {
+    try await LabFixture.with { lab in
+      let isSilent = Mutex(false)
+      let waited = Mutex(false)
+      let plan = FaultPlan(before: { _ throws(TransportError) in
+        guard isSilent.withLock({ $0 }) else { return }
+        do { try await Task.sleep(nanoseconds: 60_000_000_000) } catch { throw FaultPlan.lost }
+        waited.withLock { $0 = true }
+        throw FaultPlan.lost
+      })
+      let client = lab.client(plan)
+      // What the NAS makes of names is known: that is asked first, and waited for.
+      try await lab.published(client, try lab.makeRun(leaf: "Run_1"))
+      let run = try lab.makeRun(leaf: "Run_2")
+      try await client.enqueue(run)
+      _ = try await client.check()
+      try lab.write([1], to: run + "/<sample>.fcs")
+      isSilent.withLock { $0 = true }
+      #expect(try await client.drain().blocked.map(\.runPath) == [run])
+      #expect(!waited.withLock { $0 })
+      isSilent.withLock { $0 = false }
+      try FileManager.default.removeItem(atPath: run + "/<sample>.fcs")
+      try await client.retry(run)
+      #expect(try await lab.settle(client, run).state == .job(.verified))
       await client.close()
     }
   }

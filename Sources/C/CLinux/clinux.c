@@ -190,3 +190,9 @@ void clinux_tune_malloc(void) {
   mallopt(M_ARENA_MAX, 2);
 #endif
 }
+
+void clinux_return_memory(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}

@@ -61,4 +61,6 @@ int clinux_o_tmpfile(void);
    kernel, and come anew as pages that have to be cleared, hundreds of times a second. And to make two heaps at most: of the eight a core that there may
    be otherwise, a service fills each in its course with what one of its threads needed once, for as long as it runs. */
 void clinux_tune_malloc(void);
+/* Gives every page that malloc holds and nobody uses back to the kernel. */
+void clinux_return_memory(void);
 #endif
