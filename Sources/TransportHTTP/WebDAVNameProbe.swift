@@ -12,27 +12,45 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
 
   private func target(_ name: [UInt8]) -> String { target(folder.bytes + [UInt8(ascii: "/")] + name, folder: false) }
 
-  /// Statuses of many requests, in their order. Some servers end the connection where they refuse a name: a request that comes to nothing has the
+  /// Statuses of many requests, in their order. Some servers end the connection where they refuse a name: a request that comes to nothing twice has the
   /// status 0, as long as the server answers a plain question afterwards.
   /// - Throws: Where it does not. What is asked of a server that is gone is no answer about names, and takes as long as a deadline each.
   private func statuses(_ requests: [HTTPRequest]) async throws(TransportError) -> [Int] {
     var statuses = [Int](repeating: 0, count: requests.count)
     var next = 0
     while next < requests.count {
-      var failures: [TransportError] = []
+      var failed: [Int] = []
+      var lost: TransportError?
       await withTaskGroup(of: (Int, Result<Int, TransportError>).self) { group in
         // As many as there are connections: what would wait for one must not be sent any more once the server is gone.
         for _ in 0..<questionsAtOnce { addNext(&group) }
         while let (number, answer) = await group.next() {
           switch answer {
-          case .success(let status): statuses[number] = status
-          case .failure(let error): failures.append(error)
+          case .success(let status) where !Self.isOfAProxy(status): statuses[number] = status
+          case .success: failed.append(number)
+          case .failure(let error):
+            failed.append(number)
+            if error.sessionLost { lost = error }
           }
-          if failures.isEmpty { addNext(&group) }
+          if failed.isEmpty { addNext(&group) }
         }
       }
-      if let lost = failures.first(where: \.sessionLost) { throw lost }
-      if !failures.isEmpty { try await requireAnswer() }
+      if let lost { throw lost }
+      guard !failed.isEmpty else { continue }
+      try await requireAnswer()
+      // A server that was restarted just then has lost whatever was on its way.
+      for number in failed {
+        do throws(TransportError) {
+          let status = try await session.http.perform(requests[number]).status
+          if !Self.isOfAProxy(status) {
+            statuses[number] = status
+            continue
+          }
+        } catch {
+          if error.sessionLost { throw error }
+        }
+        try await requireAnswer()
+      }
     }
     return statuses
 
@@ -48,11 +66,16 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
     }
   }
 
+  /// Said by who stands before a server that is gone.
+  private static func isOfAProxy(_ status: Int) -> Bool { (502...504).contains(status) }
+
   /// - Throws: Where a question that no server minds has no answer either: whatever else would be asked would have none.
   private func requireAnswer() async throws(TransportError) {
+    let answer: HTTPResponse
     do throws(TransportError) {
-      _ = try await session.http.perform(HTTPRequest("PROPFIND", target(folder.bytes, folder: true), headers: [("Depth", "0")]))
+      answer = try await session.http.perform(HTTPRequest("PROPFIND", target(folder.bytes, folder: true), headers: [("Depth", "0")]))
     } catch { throw .failure(error.failure, sessionLost: true) }
+    if Self.isOfAProxy(answer.status) { throw session.failures.failure(answer, "look at", folder.description) }
   }
 
   func makeFiles(_ names: [[UInt8]], plain: Set<[UInt8]>) async throws(TransportError) {

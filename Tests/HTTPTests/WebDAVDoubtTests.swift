@@ -106,4 +106,24 @@ import Transport
       #expect(!relay.requests.isEmpty)
     }
   }
+
+  /// Of a server that was restarted meanwhile, or a proxy that had nobody behind it for a moment, nothing is learnt about names.
+  @Test(arguments: ["", "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"])
+  func aMomentWithoutAServerIsNoRefusal(_ answer: String) async throws {
+    let seen = Mutex<Set<String>>([])
+    let struck = Atomic<Int>(0)
+    try await examine({ request in
+      let isAsked = ["/n3", "/l255", "/p", "/q"].contains(where: request.target.contains)
+      guard isAsked, ["PUT", "MKCOL"].contains(request.method) else { return .pass }
+      // Each the first time.
+      guard seen.withLock({ $0.insert(request.target).inserted }) else { return .pass }
+      struck.add(1, ordering: .relaxed)
+      return answer.isEmpty ? .cutBefore : .answer(answer)
+    }) { _, session in
+      let names = try #require(try await session.examineNames(in: RemotePath(root: "/dav/lab")))
+      #expect(struck.load(ordering: .relaxed) > 2)
+      #expect(names.maxNameBytes == 255 && !names.refused.contains { NameTrait.asked.firstIndex(of: $0) == 3 }, "\(names)")
+      #expect((names.maxPathBytes ?? .max) > 1_000, "\(names)")
+    }
+  }
 }
