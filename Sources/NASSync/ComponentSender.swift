@@ -45,7 +45,7 @@ struct ComponentSender: Sendable {
   /// - Throws: The first failure, as `TransportError`; what was sent before it is recorded.
   func send(_ components: [ComponentRow]) async throws(TransportError) {
     // Each list is made in one go: a run may have many files, and a row is not small.
-    let folders = components.lazy.filter { $0.entry.kind == .folder }.map(\.entry.path)
+    let folders = components.compactMap { $0.entry.kind == .folder ? $0.entry.path : nil }
     let (small, large) = Self.partition(components)
     let links = components.filter { if case .symlink = $0.entry.kind { $0.state == .pending } else { false } }
     let isLong = pool.isFar ? try await pipelines() : false
@@ -53,7 +53,7 @@ struct ComponentSender: Sendable {
     let handfuls = Self.handfuls(small, lanes: lanes)
     let largeTurn = Turn()
     let spare = SpareSessions(width - min(large.count, width))
-    try await makeFolders(Array(folders))
+    try await makeFolders(folders)
     do {
       try await withThrowingTaskGroup(of: Void.self) { group in
         for _ in 0..<min(large.count, width) {

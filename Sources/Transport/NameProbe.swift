@@ -216,13 +216,19 @@ extension NameProbe {
     let scratch = root.appending(name)
     try await session.makeFolder(root)
     try await ProbeName.removeAbandoned(in: root, session: session)
-    try await session.makeFolder(scratch)
-    let names: DestinationNames
-    do throws(TransportError) { names = try await run(in: ground(scratch)) } catch {
-      if error.sessionLost { ProbeName.leave(name) } else { try await session.removeTree(scratch) }
+    do throws(TransportError) {
+      try await session.makeFolder(scratch)
+      let names: DestinationNames
+      do throws(TransportError) { names = try await run(in: ground(scratch)) } catch {
+        if !error.sessionLost { try await session.removeTree(scratch) }
+        throw error
+      }
+      try await session.removeTree(scratch)
+      return names
+    } catch {
+      // It may be there still.
+      ProbeName.leave(name)
       throw error
     }
-    try await session.removeTree(scratch)
-    return names
   }
 }

@@ -6,6 +6,7 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
   let session: WebDAVSession
   let folder: RemotePath
   let encodesPaths = true
+
   private func target(_ path: [UInt8], folder: Bool) -> String {
     PercentEncoding.path(path.first == UInt8(ascii: "/") ? path : [UInt8(ascii: "/")] + path) + (folder ? "/" : "")
   }
@@ -21,61 +22,51 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
     while next < requests.count {
       var failed: [Int] = []
       var lost: TransportError?
-      await withTaskGroup(of: (Int, Result<Int, TransportError>).self) { group in
+      await withTaskGroup(of: (Int, Result<Int?, TransportError>).self) { group in
         // As many as there are connections: what would wait for one must not be sent any more once the server is gone.
         for _ in 0..<questionsAtOnce { addNext(&group) }
         while let (number, answer) = await group.next() {
           switch answer {
-          case .success(let status) where !Self.isOfAProxy(status): statuses[number] = status
-          case .success: failed.append(number)
-          case .failure(let error):
-            failed.append(number)
-            if error.sessionLost { lost = error }
+          case .success(let status?): statuses[number] = status
+          case .success(nil): failed.append(number)
+          case .failure(let error): lost = error
           }
-          if failed.isEmpty { addNext(&group) }
+          if failed.isEmpty, lost == nil { addNext(&group) }
         }
       }
       if let lost { throw lost }
-      guard !failed.isEmpty else { continue }
-      try await requireAnswer()
+      if !failed.isEmpty { try await requireAnswer() }
       // A server that was restarted just then has lost whatever was on its way.
       for number in failed {
-        do throws(TransportError) {
-          let status = try await session.http.perform(requests[number]).status
-          if !Self.isOfAProxy(status) {
-            statuses[number] = status
-            continue
-          }
-        } catch {
-          if error.sessionLost { throw error }
-        }
-        try await requireAnswer()
+        if let status = try await status(of: requests[number]) { statuses[number] = status } else { try await requireAnswer() }
       }
     }
     return statuses
 
-    func addNext(_ group: inout TaskGroup<(Int, Result<Int, TransportError>)>) {
+    func addNext(_ group: inout TaskGroup<(Int, Result<Int?, TransportError>)>) {
       guard next < requests.count else { return }
       let (number, request) = (next, requests[next])
       next += 1
       group.addTask {
-        do throws(TransportError) { return (number, .success(try await session.http.perform(request).status)) } catch {
-          return (number, .failure(error))
-        }
+        do throws(TransportError) { return (number, .success(try await status(of: request))) } catch { return (number, .failure(error)) }
       }
     }
   }
 
-  /// Said by who stands before a server that is gone.
-  private static func isOfAProxy(_ status: Int) -> Bool { (502...504).contains(status) }
+  /// What the server says of a request; nil where it said nothing, be it that somebody who stands before it did.
+  private func status(of request: HTTPRequest) async throws(TransportError) -> Int? {
+    do throws(TransportError) {
+      let status = try await session.http.perform(request).status
+      return (502...504).contains(status) ? nil : status
+    } catch {
+      if error.sessionLost { throw error }
+      return nil
+    }
+  }
 
   /// - Throws: Where a question that no server minds has no answer either: whatever else would be asked would have none.
   private func requireAnswer() async throws(TransportError) {
-    let answer: HTTPResponse
-    do throws(TransportError) {
-      answer = try await session.http.perform(HTTPRequest("PROPFIND", target(folder.bytes, folder: true), headers: [("Depth", "0")]))
-    } catch { throw .failure(error.failure, sessionLost: true) }
-    if Self.isOfAProxy(answer.status) { throw session.failures.failure(answer, "look at", folder.description) }
+    do throws(TransportError) { _ = try await session.entry(at: folder) } catch { throw .failure(error.failure, sessionLost: true) }
   }
 
   func makeFiles(_ names: [[UInt8]], plain: Set<[UInt8]>) async throws(TransportError) {
