@@ -144,7 +144,7 @@ struct CleanupInspector: Sendable {
       }
       return answer
     } catch {
-      return try refused(error, whole: error.failure.kind == .network || error.failure.kind == .timeout)
+      return try refused(error, whole: error.failure.isUnanswered)
     }
   }
 

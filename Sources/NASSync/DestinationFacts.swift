@@ -56,8 +56,8 @@ extension SyncQueue {
 final class DestinationSurvey: Sendable {
   private struct State {
     var known: DatedFacts?
-    /// Monotonic time of an asking that failed.
-    var failedAt: UInt64?
+    /// When an asking failed: seconds since 1970, and monotonic time.
+    var failed: (wall: Double, monotonic: UInt64)?
     var isAsking = false
     var told = false
   }
@@ -80,25 +80,25 @@ final class DestinationSurvey: Sendable {
   }
 
   /// Whether the caller is to ask now; it ends the asking with `finish`.
-  /// - Parameter newerThan: What was found before this moment, in seconds since 1970, does not count as known.
+  /// - Parameter newerThan: What was found before this moment, in seconds since 1970, or failed before it, does not count.
   func begin(wall: Double, monotonic: UInt64, newerThan asked: Double = 0) -> Bool {
     state.withLock { state in
       if let known = state.known, known.isFresh(at: wall), known.at >= asked { return false }
-      if let failedAt = state.failedAt, monotonic - min(failedAt, monotonic) < Self.patience { return false }
+      if let failed = state.failed, failed.wall >= asked, monotonic - min(failed.monotonic, monotonic) < Self.patience { return false }
       if state.isAsking { return false }
       state.isAsking = true
       return true
     }
   }
 
-  /// - Parameter failedAt: Monotonic time, where the destination answered and could not be asked.
+  /// - Parameter failed: Seconds since 1970 and monotonic time, where the destination answered and could not be asked.
   /// - Returns: Whether nobody was told of that yet.
   @discardableResult
-  func finish(failedAt: UInt64? = nil) -> Bool {
+  func finish(failed: (wall: Double, monotonic: UInt64)? = nil) -> Bool {
     state.withLock { state in
       state.isAsking = false
-      guard let failedAt else { return false }
-      state.failedAt = failedAt
+      guard let failed else { return false }
+      state.failed = failed
       defer { state.told = true }
       return !state.told
     }
@@ -134,7 +134,8 @@ extension JobRunner {
   }
 
   /// Asks the destination what it makes of names, where that is not known or has not been asked for a day. A destination that answers and
-  /// cannot be asked costs nothing but a warning: the gate is careful then.
+  /// cannot be asked costs nothing but a warning: the gate is careful then. One that falls silent in the midst of it has said nothing of names, unless
+  /// it does so a second time and answers to everything else.
   /// - Parameter asked: What was found before this moment, in seconds since 1970, is asked for again.
   /// - Returns: Why the destination does not answer, where it does not.
   func surveyDestination(_ job: JobRow, newerThan asked: Double = 0) async throws(StepFailure) -> StepFailure? {
@@ -145,18 +146,15 @@ extension JobRunner {
     else {
       return nil
     }
-    do throws(StepFailure) { try await reach(job) } catch {
+    let answer: Result<DestinationFacts, TransportError>
+    do throws(StepFailure) { answer = try await askNames(job) } catch {
       route.survey.finish()
       return error
     }
-    let root = route.root
     let facts: DestinationFacts
-    do throws(TransportError) {
-      facts = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-        DestinationFacts(names: try await session.examineNames(in: root), freeSpace: try await session.freeSpace(at: root))
-      }
-    } catch {
-      if route.survey.finish(failedAt: environment.clock.monotonicNanoseconds), !environment.stop.isSet {
+    do throws(TransportError) { facts = try answer.get() } catch {
+      let now = (wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds)
+      if route.survey.finish(failed: now), !environment.stop.isSet {
         environment.events.send(
           .warning(
             runPath: nil,
@@ -173,6 +171,25 @@ extension JobRunner {
     route.survey.learn(DatedFacts(facts: facts, at: environment.clock.wallSeconds))
     route.survey.finish()
     return nil
+  }
+
+  /// - Parameter isSecond: Whether the destination has fallen silent in the midst of it before. That may have been anybody's doing, once.
+  /// - Returns: What a destination says that answers to other questions.
+  /// - Throws: Where it does not.
+  private func askNames(_ job: JobRow, isSecond: Bool = false) async throws(StepFailure) -> Result<DestinationFacts, TransportError> {
+    try await reach(job)
+    let root = route.root
+    do throws(TransportError) {
+      return .success(
+        try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+          DestinationFacts(names: try await session.examineNames(in: root), freeSpace: try await session.freeSpace(at: root))
+        })
+    } catch {
+      guard error.isUnanswered, !environment.stop.isSet else { return .failure(error) }
+      guard isSecond else { return try await askNames(job, isSecond: true) }
+      try await reach(job)
+      return .failure(error)
+    }
   }
 }
 

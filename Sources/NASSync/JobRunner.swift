@@ -20,7 +20,7 @@ struct JobRunner: Sendable {
     } catch {
       var ended = error
       await attempt.isOver()
-      if !ended.unreachable, ended.failure.kind == .network || ended.failure.kind == .timeout, !environment.stop.isSet {
+      if !ended.unreachable, ended.failure.isUnanswered, !environment.stop.isSet {
         ended.unreachable = await isSilent()
       }
       if ended.failure.kind == .misconfigured, !environment.stop.isSet, let gone = await isGone(claimed) { ended = gone }
@@ -38,7 +38,7 @@ struct JobRunner: Sendable {
         let session = try await route.pool.driver.connect()
         await session.close()
       } catch {
-        return error.failure.kind == .network || error.failure.kind == .timeout
+        return error.failure.isUnanswered
       }
     }
     return false
@@ -437,8 +437,7 @@ struct JobRunner: Sendable {
   }
 
   private static func unanswered(_ error: TransportError) -> StepFailure {
-    let failure = error.failure
-    return StepFailure(failure, unreachable: failure.kind == .network || failure.kind == .timeout)
+    StepFailure(error.failure, unreachable: error.failure.isUnanswered)
   }
 
   /// Where the job's things go at this destination.

@@ -192,7 +192,7 @@ extension NASSyncClient {
         job, [IntegrityReport.Mismatch(path: ".", place: .nas, problem: .otherKind, detail: failure.message)], environment, desk)
       return .made
     }
-    let broken = failure.kind == .network || failure.kind == .timeout
+    let broken = failure.isUnanswered
     var silent = error.unreachable
     if broken, !silent { silent = await runner.isSilent() }
     let address = runner.route.pool.driver.address

@@ -221,7 +221,7 @@ extension NASSyncClient {
         let now = await progressed()
         failures = now > before ? 0 : failures
         before = now
-        guard failure.kind == .network || failure.kind == .timeout, failures < pauses.count else { throw failure }
+        guard failure.isUnanswered, failures < pauses.count else { throw failure }
         let pause = UInt64(pauses[failures] * 1e9)
         failures += 1
         do { try await clock.sleep(untilMonotonic: clock.monotonicNanoseconds &+ pause) } catch { throw Restorer.interrupted }

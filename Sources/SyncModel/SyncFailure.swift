@@ -32,6 +32,8 @@ public struct SyncFailure: Error, Hashable, Sendable, Codable, CustomStringConve
 
   /// What kind of thing it is.
   public let kind: Kind
+  /// Whether nobody answered: that says nothing of what was asked for.
+  public var isUnanswered: Bool { kind == .network || kind == .timeout }
   /// One sentence that names the thing.
   public let message: String
   /// Whether the queue tries again by itself.

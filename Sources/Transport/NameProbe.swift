@@ -105,7 +105,7 @@ package struct NameProbe {
     var probe = NameProbe(ground)
     let found: Result<DestinationNames, TransportError>
     do throws(TransportError) { found = .success(try await probe.examine()) } catch { found = .failure(error) }
-    if case .failure(let error) = found, error.sessionLost { throw error }
+    if case .failure(let error) = found, error.isUnanswered { throw error }
     // By the names as they were made: a server that shows others may not find those.
     try await ground.removeAll(probe.made)
     return try found.get()
@@ -212,23 +212,17 @@ extension NameProbe {
   package static func run(
     below root: RemotePath, session: any TransportSession, _ ground: (RemotePath) -> any NameProbeFolder
   ) async throws(TransportError) -> DestinationNames {
-    let name = try ProbeName.make()
-    let scratch = root.appending(name)
     try await session.makeFolder(root)
     try await ProbeName.removeAbandoned(in: root, session: session)
-    do throws(TransportError) {
+    return try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
       try await session.makeFolder(scratch)
       let names: DestinationNames
       do throws(TransportError) { names = try await run(in: ground(scratch)) } catch {
-        if !error.sessionLost { try await session.removeTree(scratch) }
+        if !error.isUnanswered { try await session.removeTree(scratch) }
         throw error
       }
       try await session.removeTree(scratch)
       return names
-    } catch {
-      // It may be there still.
-      ProbeName.leave(name)
-      throw error
     }
   }
 }

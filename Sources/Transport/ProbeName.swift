@@ -18,8 +18,17 @@ package enum ProbeName {
     try path("\(prefix)\(workstation)-\(getpid())-\(String(UInt64.random(in: .min ... .max), radix: 16))")
   }
 
-  /// The destination was gone when a probe should have been removed: the next one removes it, as if this process had died.
-  static func leave(_ name: RelativePath) { left.withLock { _ = $0.insert(name) } }
+  /// Has a probe make something under a new name in a destination's root, and remove it. Where the probe fails, the next one removes what may be
+  /// there still, as if this process had died.
+  package static func lend<Result>(
+    in root: RemotePath, _ probe: (RemotePath) async throws(TransportError) -> Result
+  ) async throws(TransportError) -> Result {
+    let name = try make()
+    do throws(TransportError) { return try await probe(root.appending(name)) } catch {
+      left.withLock { _ = $0.insert(name) }
+      throw error
+    }
+  }
 
   /// Whether a name is that of a probe of this workstation that nobody looks after any more.
   static func isAbandoned(_ name: RelativePath) -> Bool {

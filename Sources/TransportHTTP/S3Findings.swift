@@ -26,8 +26,15 @@ extension S3Session {
   /// Tries what must be known, with objects in the root that are removed again.
   /// - Returns: Nil where nothing can be written.
   func tryOut(in root: RemotePath) async throws(TransportError) -> S3Findings? {
+    let found = try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in try await tryOut(with: scratch) }
+    guard var findings = found else { return nil }
+    try await endOldUploads(below: root, &findings)
+    return findings
+  }
+
+  private func tryOut(with scratch: RemotePath) async throws(TransportError) -> S3Findings? {
     var paths: [RemotePath] = []
-    for _ in 0..<3 { paths.append(root.appending(try ProbeName.make())) }
+    for name in ["a", "b", "c"] { paths.append(try Self.child(scratch, Array(name.utf8))) }
     guard try await ask("PUT", try key(paths[0]), body: [1]).isSuccess else { return nil }
     var findings = S3Findings()
     let tried: Result<Void, TransportError>
@@ -39,7 +46,6 @@ extension S3Session {
     if case .failure(let error) = tried, error.sessionLost { throw error }
     for path in paths { try await delete(try key(path), path) }
     try tried.get()
-    try await endOldUploads(below: root, &findings)
     return findings
   }
 

@@ -8,12 +8,13 @@ extension S3Session {
   package func examineNames(in root: RemotePath) async throws(TransportError) -> DestinationNames? {
     try await checkRoot(root)
     try await ProbeName.removeAbandoned(in: root, session: self)
-    let scratch = root.appending(try ProbeName.make())
-    let found: Result<DestinationNames, TransportError>
-    do throws(TransportError) { found = .success(try await examine(in: scratch)) } catch { found = .failure(error) }
-    if case .failure(let error) = found, error.sessionLost { throw error }
-    try await removeTree(scratch)
-    return try found.get()
+    return try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
+      let found: Result<DestinationNames, TransportError>
+      do throws(TransportError) { found = .success(try await examine(in: scratch)) } catch { found = .failure(error) }
+      if case .failure(let error) = found, error.isUnanswered { throw error }
+      try await removeTree(scratch)
+      return try found.get()
+    }
   }
 
   private func examine(in scratch: RemotePath) async throws(TransportError) -> DestinationNames {
@@ -31,7 +32,7 @@ extension S3Session {
     let control = NameTrait.controlCharacter.samples(stem: "control")
     try await make(control, in: scratch)
     var shown: Set<[UInt8]> = []
-    do throws(TransportError) { shown = Set(try await list(scratch).map(\.name.bytes)) } catch { if error.sessionLost { throw error } }
+    do throws(TransportError) { shown = Set(try await list(scratch).map(\.name.bytes)) } catch { if error.isUnanswered { throw error } }
     if !control.allSatisfy(shown.contains) {
       refused.append(.controlCharacter)
       for name in control { try await delete(try key(Self.child(scratch, name)), scratch) }
@@ -46,7 +47,7 @@ extension S3Session {
       maxPathBytes: try await longestPath(in: scratch), refused: refused, holdsSymlinks: false)
   }
 
-  private static func child(_ folder: RemotePath, _ name: [UInt8]) throws(TransportError) -> RemotePath {
+  static func child(_ folder: RemotePath, _ name: [UInt8]) throws(TransportError) -> RemotePath {
     do throws(RelativePath.Invalid) { return folder.appending(try RelativePath(bytes: name)) } catch {
       throw .failure(SyncFailure(.protocol, "\(folder) cannot hold such a name", hint: "Report this."), sessionLost: false)
     }
@@ -59,7 +60,7 @@ extension S3Session {
       return true
     } catch {
       // What waiting may mend says nothing about names.
-      if error.sessionLost || [.network, .timeout, .auth, .remoteFull, .interrupted].contains(error.failure.kind) { throw error }
+      if error.isUnanswered || [.auth, .remoteFull, .interrupted].contains(error.failure.kind) { throw error }
       return false
     }
   }

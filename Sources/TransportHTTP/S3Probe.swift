@@ -51,9 +51,10 @@ struct S3Probe {
     do throws(TransportError) {
       try await session.checkRoot(root)
       try await ProbeName.removeAbandoned(in: root, session: session)
-      let scratch = root.appending(try ProbeName.make())
-      try await session.put([1], at: scratch, modified: nil, mode: nil, durable: false)
-      try await session.removeFile(scratch)
+      try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
+        try await session.put([1], at: scratch, modified: nil, mode: nil, durable: false)
+        try await session.removeFile(scratch)
+      }
     } catch {
       if error.sessionLost { throw error }
       failure = error.failure
@@ -80,29 +81,32 @@ struct S3Probe {
 
   /// Two parts of one byte: a store that knows parts refuses them for their size, or puts them together.
   private mutating func askMultipart() async throws(TransportError) {
-    let path = RemotePath(root: settings.root).appending(try ProbeName.make())
     do throws(TransportError) {
-      let key = try session.key(path)
-      let upload = try await session.createUpload(key, path, modified: nil)
-      var body = "<CompleteMultipartUpload>"
-      for number in 1...2 {
-        let etag = try await session.putPart(number, [UInt8(number)], of: upload, key, path)
-        body += "<Part><PartNumber>\(number)</PartNumber><ETag>\"\(S3Document.escaped(Array(etag.utf8)) ?? "")\"</ETag></Part>"
-      }
-      body += "</CompleteMultipartUpload>"
-      let answer = try await session.ask("POST", key, query: [("uploadId", Array(upload.utf8))], body: Array(body.utf8), patience: 10)
-      let code = S3Failures.refusal(answer).code
-      try await session.abortUpload(key, upload, path)
-      try await session.delete(key, path)
-      let least = code == "EntityTooSmall" ? "; parts of a few bytes are refused" : ""
-      let limit = S3Parts.limit(largest: UInt64(settings.buffers.largestPart))
-      say(
-        "resume", .good,
-        "large files go in parts, up to \(limit), and one that was cut off goes on after the last part\(least)")
+      try await ProbeName.lend(in: RemotePath(root: settings.root)) { (path) throws(TransportError) in try await askMultipart(path) }
     } catch {
-      if error.sessionLost { throw error }
+      if error.isUnanswered { throw error }
       say("resume", .bad, "large files cannot be sent in parts: \(error.failure.message)")
     }
+  }
+
+  private mutating func askMultipart(_ path: RemotePath) async throws(TransportError) {
+    let key = try session.key(path)
+    let upload = try await session.createUpload(key, path, modified: nil)
+    var body = "<CompleteMultipartUpload>"
+    for number in 1...2 {
+      let etag = try await session.putPart(number, [UInt8(number)], of: upload, key, path)
+      body += "<Part><PartNumber>\(number)</PartNumber><ETag>\"\(S3Document.escaped(Array(etag.utf8)) ?? "")\"</ETag></Part>"
+    }
+    body += "</CompleteMultipartUpload>"
+    let answer = try await session.ask("POST", key, query: [("uploadId", Array(upload.utf8))], body: Array(body.utf8), patience: 10)
+    let code = S3Failures.refusal(answer).code
+    try await session.abortUpload(key, upload, path)
+    try await session.delete(key, path)
+    let least = code == "EntityTooSmall" ? "; parts of a few bytes are refused" : ""
+    let limit = S3Parts.limit(largest: UInt64(settings.buffers.largestPart))
+    say(
+      "resume", .good,
+      "large files go in parts, up to \(limit), and one that was cut off goes on after the last part\(least)")
   }
 
   private mutating func askVersioning() async throws(TransportError) {
@@ -118,7 +122,7 @@ struct S3Probe {
       names = try await session.examineNames(in: RemotePath(root: settings.root))
       lines += names?.lines ?? []
     } catch {
-      if error.sessionLost { throw error }
+      if error.isUnanswered { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }

@@ -36,13 +36,14 @@ extension WebDAVSession {
   /// - Returns: Nil where nothing can be made in the root.
   func tryOut() async throws(TransportError) -> WebDAVFindings? {
     let root = RemotePath(root: settings.root)
-    let scratch = root.appending(try ProbeName.make())
-    guard try await makeNew(scratch).isMade else { return nil }
-    let found: Result<WebDAVFindings, TransportError>
-    do throws(TransportError) { found = .success(try await tryOut(in: scratch)) } catch { found = .failure(error) }
-    if case .failure(let error) = found, error.sessionLost { throw error }
-    try await removeTree(scratch)
-    return try found.get()
+    return try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
+      guard try await makeNew(scratch).isMade else { return nil }
+      let found: Result<WebDAVFindings, TransportError>
+      do throws(TransportError) { found = .success(try await tryOut(in: scratch)) } catch { found = .failure(error) }
+      if case .failure(let error) = found, error.sessionLost { throw error }
+      try await removeTree(scratch)
+      return try found.get()
+    }
   }
 
   private func tryOut(in scratch: RemotePath) async throws(TransportError) -> WebDAVFindings {

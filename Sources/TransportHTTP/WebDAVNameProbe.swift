@@ -65,9 +65,7 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
   }
 
   /// - Throws: Where a question that no server minds has no answer either: whatever else would be asked would have none.
-  private func requireAnswer() async throws(TransportError) {
-    do throws(TransportError) { _ = try await session.entry(at: folder) } catch { throw .failure(error.failure, sessionLost: true) }
-  }
+  private func requireAnswer() async throws(TransportError) { _ = try await session.entry(at: folder) }
 
   func makeFiles(_ names: [[UInt8]], plain: Set<[UInt8]>) async throws(TransportError) {
     let needed = names.filter(plain.contains)

@@ -63,9 +63,10 @@ struct WebDAVProbe {
     do {
       try await session.checkRoot(root)
       try await ProbeName.removeAbandoned(in: root, session: session)
-      let scratch = root.appending(try ProbeName.make())
-      try await session.makeFolder(scratch)
-      try await session.removeTree(scratch)
+      try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
+        try await session.makeFolder(scratch)
+        try await session.removeTree(scratch)
+      }
     } catch {
       if error.sessionLost { throw error }
       failure = error.failure
@@ -93,7 +94,7 @@ struct WebDAVProbe {
       names = try await session.examineNames(in: root)
       lines += names?.lines ?? []
     } catch {
-      if error.sessionLost { throw error }
+      if error.isUnanswered { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }

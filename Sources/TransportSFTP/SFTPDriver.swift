@@ -73,10 +73,17 @@ package final class SFTPDriver: TransportDriver {
   private func findShell(
     _ session: any TransportSession, expectingStream: Bool = false
   ) async throws(TransportError) -> RemoteShellOutcome {
-    let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
-    let file = try SFTPProbe.scratch(in: root)
     try await session.makeFolder(root)
     try await ProbeName.removeAbandoned(in: root, session: session)
+    return try await ProbeName.lend(in: root) { (file) throws(TransportError) in
+      try await findShell(session, by: file, expectingStream: expectingStream)
+    }
+  }
+
+  private func findShell(
+    _ session: any TransportSession, by file: RemotePath, expectingStream: Bool
+  ) async throws(TransportError) -> RemoteShellOutcome {
+    let content = (0..<32).map { _ in UInt8.random(in: .min ... .max) }
     try await session.put(content, at: file, modified: nil, mode: nil, durable: false)
     let outcome: Result<RemoteShellOutcome, TransportError>
     do throws(TransportError) {

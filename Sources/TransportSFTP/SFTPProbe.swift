@@ -31,24 +31,28 @@ struct SFTPProbe {
     let fingerprint = session.hostKeyFingerprint.isEmpty ? "" : " \(session.hostKeyFingerprint)"
     say("host_key", .good, "the host key\(fingerprint) is the known one")
     say("login", .good, "\(displayText(settings.user)) is logged in")
-    guard let scratch = try await askRoot(root) else { return false }
-    do {
-      try await askRenaming(scratch)
-      try await askSymlinks(scratch)
-    } catch {
-      if !error.sessionLost { try await session.removeTree(scratch) }
-      throw error
+    let isThere = try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
+      guard try await askRoot(root, scratch) else { return false }
+      do throws(TransportError) {
+        try await askRenaming(scratch)
+        try await askSymlinks(scratch)
+      } catch {
+        if !error.isUnanswered { try await session.removeTree(scratch) }
+        throw error
+      }
+      try await session.removeTree(scratch)
+      return true
     }
-    try await session.removeTree(scratch)
+    guard isThere else { return false }
     askExtensions()
     try await askNames(root)
     try await askSpace(root)
     return true
   }
 
-  /// Finds the root and makes the probe's folder in it; nil where that does not work.
-  private mutating func askRoot(_ root: RemotePath) async throws(TransportError) -> RemotePath? {
-    let scratch = try Self.scratch(in: root)
+  /// Finds the root and makes the probe's folder in it.
+  /// - Returns: Whether that works.
+  private mutating func askRoot(_ root: RemotePath, _ scratch: RemotePath) async throws(TransportError) -> Bool {
     do {
       try await session.makeFolder(root)
       try await ProbeName.removeAbandoned(in: root, session: session)
@@ -57,10 +61,10 @@ struct SFTPProbe {
       if error.sessionLost { throw error }
       failure = error.failure
       say("root", .bad, "\(error.failure.message). \(error.failure.hint)")
-      return nil
+      return false
     }
     say("root", .good, "\(root) exists and \(displayText(settings.user)) may write there")
-    return scratch
+    return true
   }
 
   private mutating func askRenaming(_ scratch: RemotePath) async throws(TransportError) {
@@ -111,7 +115,7 @@ struct SFTPProbe {
       names = try await session.examineNames(in: root)
       lines += names?.lines ?? []
     } catch {
-      if error.sessionLost { throw error }
+      if error.isUnanswered { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }
@@ -141,11 +145,6 @@ struct SFTPProbe {
     let (unit, name): (UInt64, String) = freeSpace < 1_000_000_000 ? (100_000, "MB") : (100_000_000, "GB")
     let tenths = freeSpace / unit
     say("free_space", freeSpace < 1 << 30 ? .limited : .good, "\(tenths / 10).\(tenths % 10) \(name) are free")
-  }
-
-  /// A name below the root that nothing else has.
-  static func scratch(in root: RemotePath) throws(TransportError) -> RemotePath {
-    root.appending(try ProbeName.make())
   }
 
   /// Says what came of looking for a shell, and how files will be proven therefore.

@@ -247,4 +247,35 @@ import TransportHTTP
       }
     }
   }
+
+  /// A store that was gone when the objects of a trial, or of the question about names, should have been removed is rid of them by the next one.
+  @Test(arguments: [1, 12]) func whatATrialLeftIsRemovedLater(_ puts: Int) async throws {
+    try await LoopbackS3.with(.ceph) { store in
+      let isGone = Mutex<(puts: Int, isGone: Bool)>((0, false))
+      try await HTTPRelay.with(
+        to: store.port,
+        deciding: { request in
+          isGone.withLock { state in
+            if request.method == "PUT" { state.puts += 1 }
+            if state.puts == puts + 1 { state.isGone = true }
+            return state.isGone ? .cutBefore : .pass
+          }
+        }
+      ) { relay in
+        var settings = S3StoreTests.settings(store)
+        settings.http = HTTPSettings(
+          origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), allowsPlainHTTP: true)
+        let driver = S3Driver(settings: settings)
+        let error = await HostileServerTests.failure { _ = try await driver.probe() }
+        #expect(error?.failure.kind == .network, "\(String(describing: error))")
+        let left = try await store.keys()
+        #expect(!left.isEmpty && left.allSatisfy { $0.contains("/.nassync-probe-") }, "\(left)")
+        isGone.withLock { $0 = (1000, false) }
+        let probe = try await driver.probe()
+        #expect(probe.failure == nil)
+        let keys = try await store.keys()
+        #expect(keys == [])
+      }
+    }
+  }
 }

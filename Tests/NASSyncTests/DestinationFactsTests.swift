@@ -123,6 +123,68 @@ import Transport
     }
   }
 
+  /// What a destination has not said is no reason for careful assumptions: it is asked again once it is there, as of any outage.
+  @Test func aNASThatFallsSilentWhileItIsAskedIsAnOutage() async throws {
+    try await LabFixture.with { lab in
+      let silence = TransportError.failure(SyncFailure(.network, "gone", hint: "None."), sessionLost: true)
+      let isGone = Mutex<Bool?>(nil)
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        if call.name == "examineNames" { isGone.withLock { $0 = $0 ?? true } }
+        if isGone.withLock({ $0 == true }) { throw silence }
+      })
+      let client = lab.client(plan)
+      let events = client.events
+      let listener = Task {
+        var seen: [SyncEvent] = []
+        for await event in events {
+          if case .outage = event { isGone.withLock { $0 = false } }
+          seen.append(event)
+        }
+        return seen
+      }
+      let run = try lab.makeRun()
+      try await client.enqueue(run)
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(try await client.status(of: run).attempts == 0)
+      // Twice: the outage was met by the question whether anybody is there.
+      #expect(plan.calls.count { $0.name == "examineNames" } == 2)
+      #expect(try await client.gate(run).destination.askedAt != nil)
+      await client.close()
+      let seen = await listener.value
+      #expect(seen.count { if case .outage = $0 { true } else { false } } == 1, "\(seen)")
+      #expect(!seen.contains { if case .warning = $0 { true } else { false } }, "\(seen)")
+    }
+  }
+
+  /// Where it answers to everything but that, nothing waits for it; a person's `retry` has it asked again.
+  @Test func aNASThatHangsUpAtEveryProbeIsTreatedCarefully() async throws {
+    try await LabFixture.with { lab in
+      let silence = TransportError.failure(SyncFailure(.network, "hung up", hint: "None."), sessionLost: true)
+      let hangsUp = Mutex(true)
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        if call.name == "examineNames", hangsUp.withLock({ $0 }) { throw silence }
+      })
+      let first = NASSyncClient(configuration: lab.configuration)
+      try await pretend(lab, #"{"names":{"folds_case":false,"folds_normalization":false,"max_name_bytes":255,"refused":[]}}"#)
+      let collision = try lab.makeRun(files: ["A": [1], "a": [2]])
+      #expect(try await first.enqueue(collision).state == .queued)
+      await first.close()
+      // Another version's words, which are asked for anew.
+      try await pretend(lab, #"{"names":17}"#)
+      let client = lab.client(plan)
+      let run = try lab.makeRun(leaf: "Run_2")
+      try await client.enqueue(run)
+      #expect(try await client.drain().blocked.map(\.runPath) == [collision])
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(plan.calls.count { $0.name == "examineNames" } == 2)
+      hangsUp.withLock { $0 = false }
+      try await client.retry(collision)
+      #expect(try await lab.settle(client, collision).state == .job(.verified))
+      #expect(plan.calls.count { $0.name == "examineNames" } == 3)
+      await client.close()
+    }
+  }
+
   @Test func factsAgeInADay() {
     let facts = DatedFacts(facts: DestinationFacts(names: nil, freeSpace: nil), at: 1_000_000)
     #expect(facts.isFresh(at: 1_000_000) && facts.isFresh(at: 1_086_399))
