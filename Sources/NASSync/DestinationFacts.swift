@@ -58,6 +58,8 @@ final class DestinationSurvey: Sendable {
     var known: DatedFacts?
     /// When an asking failed: seconds since 1970, and monotonic time.
     var failed: (wall: Double, monotonic: UInt64)?
+    /// How often an asking in a row met with silence in its midst.
+    var silences = 0
     var isAsking = false
     var told = false
   }
@@ -79,7 +81,7 @@ final class DestinationSurvey: Sendable {
     state.withLock { $0.known = facts }
   }
 
-  /// Whether the caller is to ask now; it ends the asking with `finish`.
+  /// Whether the caller is to ask now; it ends the asking with one of the functions below.
   /// - Parameter newerThan: What was found before this moment, in seconds since 1970, or failed before it, does not count.
   func begin(wall: Double, monotonic: UInt64, newerThan asked: Double = 0) -> Bool {
     state.withLock { state in
@@ -91,14 +93,37 @@ final class DestinationSurvey: Sendable {
     }
   }
 
-  /// - Parameter failed: Seconds since 1970 and monotonic time, where the destination answered and could not be asked.
+  /// Ends an asking that came to nothing: the next one may ask at once.
+  func finish() { state.withLock { $0.isAsking = false } }
+
+  /// Ends an asking with its answer.
+  func finish(with facts: DatedFacts) {
+    state.withLock { state in
+      state.known = facts
+      state.silences = 0
+      state.isAsking = false
+    }
+  }
+
+  /// The destination answered, and then fell silent in the midst of the asking.
+  /// - Returns: Whether that was the first time, which may have been anybody's doing: it is asked again as after any outage, and the asking is
+  ///   over. The second time it counts as one that would not say, lest its jobs wait for ever for one that every asking takes down.
+  func isFirstSilence() -> Bool {
+    state.withLock { state in
+      state.silences += 1
+      guard state.silences == 1 else { return false }
+      state.isAsking = false
+      return true
+    }
+  }
+
+  /// Ends an asking of a destination that would not say.
   /// - Returns: Whether nobody was told of that yet.
-  @discardableResult
-  func finish(failed: (wall: Double, monotonic: UInt64)? = nil) -> Bool {
+  func finishRefused(wall: Double, monotonic: UInt64) -> Bool {
     state.withLock { state in
       state.isAsking = false
-      guard let failed else { return false }
-      state.failed = failed
+      state.silences = 0
+      state.failed = (wall, monotonic)
       defer { state.told = true }
       return !state.told
     }
@@ -125,7 +150,7 @@ extension JobRunner {
     let history = try await queued { () async throws(SyncFailure) in try await environment.queue.history(ofRun: job.runPath) }
     guard let queuedAt = history.last(where: { $0.jobID == job.id && $0.to == .queued && $0.from != .running })?.at else { return false }
     // Another job of the same destination may be asking just now.
-    for _ in 0..<600 where route.survey.isBeingAsked && !environment.stop.isSet {
+    while route.survey.isBeingAsked, !environment.stop.isSet {
       do { try await environment.clock.sleep(untilMonotonic: environment.clock.monotonicNanoseconds + 100_000_000) } catch { break }
     }
     // A destination that does not answer changes nothing: what is wrong here must not wait for it.
@@ -135,7 +160,7 @@ extension JobRunner {
 
   /// Asks the destination what it makes of names, where that is not known or has not been asked for a day. A destination that answers and
   /// cannot be asked costs nothing but a warning: the gate is careful then. One that falls silent in the midst of it has said nothing of names, unless
-  /// it does so a second time and answers to everything else.
+  /// it does so the next time, too, having answered right before.
   /// - Parameter asked: What was found before this moment, in seconds since 1970, is asked for again.
   /// - Returns: Why the destination does not answer, where it does not.
   func surveyDestination(_ job: JobRow, newerThan asked: Double = 0) async throws(StepFailure) -> StepFailure? {
@@ -146,15 +171,21 @@ extension JobRunner {
     else {
       return nil
     }
-    let answer: Result<DestinationFacts, TransportError>
-    do throws(StepFailure) { answer = try await askNames(job) } catch {
+    do throws(StepFailure) { try await reach(job) } catch {
       route.survey.finish()
       return error
     }
+    let root = route.root
     let facts: DestinationFacts
-    do throws(TransportError) { facts = try answer.get() } catch {
-      let now = (wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds)
-      if route.survey.finish(failed: now), !environment.stop.isSet {
+    do throws(TransportError) {
+      facts = try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
+        DestinationFacts(names: try await session.examineNames(in: root), freeSpace: try await session.freeSpace(at: root))
+      }
+    } catch {
+      if error.failure.isUnanswered, !environment.stop.isSet, route.survey.isFirstSilence() { return Self.unanswered(error) }
+      let isNews = route.survey.finishRefused(
+        wall: environment.clock.wallSeconds, monotonic: environment.clock.monotonicNanoseconds)
+      if isNews, !environment.stop.isSet {
         environment.events.send(
           .warning(
             runPath: nil,
@@ -168,28 +199,8 @@ extension JobRunner {
       route.survey.finish()
       throw error
     }
-    route.survey.learn(DatedFacts(facts: facts, at: environment.clock.wallSeconds))
-    route.survey.finish()
+    route.survey.finish(with: DatedFacts(facts: facts, at: environment.clock.wallSeconds))
     return nil
-  }
-
-  /// - Parameter isSecond: Whether the destination has fallen silent in the midst of it before. That may have been anybody's doing, once.
-  /// - Returns: What a destination says that answers to other questions.
-  /// - Throws: Where it does not.
-  private func askNames(_ job: JobRow, isSecond: Bool = false) async throws(StepFailure) -> Result<DestinationFacts, TransportError> {
-    try await reach(job)
-    let root = route.root
-    do throws(TransportError) {
-      return .success(
-        try await route.pool.withSession(width: 1) { (session) throws(TransportError) in
-          DestinationFacts(names: try await session.examineNames(in: root), freeSpace: try await session.freeSpace(at: root))
-        })
-    } catch {
-      guard error.isUnanswered, !environment.stop.isSet else { return .failure(error) }
-      guard isSecond else { return try await askNames(job, isSecond: true) }
-      try await reach(job)
-      return .failure(error)
-    }
   }
 }
 

@@ -148,6 +148,9 @@ struct JobRunner: Sendable {
     }
     if decision.isInterrupted { throw StepFailure(GateKeeper.interrupted) }
     guard decision.verdict.isOpen else {
+      // What a destination is only assumed to make of two names is no reason to refuse them while it cannot be asked.
+      let isAssumed = !route.limits.isKnown && decision.verdict.blocking.allSatisfy { $0.problemClass == .caseCollision }
+      if let unanswered, isAssumed { throw unanswered }
       throw StepFailure(Self.repairStopped(job, decision.verdict), findings: decision.verdict.blocking)
     }
     // An enqueue that was refused meanwhile is settled by this: the gate lets the run through now.
@@ -436,7 +439,7 @@ struct JobRunner: Sendable {
     return entry
   }
 
-  private static func unanswered(_ error: TransportError) -> StepFailure {
+  static func unanswered(_ error: TransportError) -> StepFailure {
     StepFailure(error.failure, unreachable: error.failure.isUnanswered)
   }
 

@@ -32,7 +32,7 @@ public struct SyncFailure: Error, Hashable, Sendable, Codable, CustomStringConve
 
   /// What kind of thing it is.
   public let kind: Kind
-  /// Whether nobody answered: that says nothing of what was asked for.
+  /// Whether nobody answered, or only that this is no time to ask: that says nothing of what was asked for.
   public var isUnanswered: Bool { kind == .network || kind == .timeout }
   /// One sentence that names the thing.
   public let message: String

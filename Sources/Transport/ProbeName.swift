@@ -11,7 +11,7 @@ package enum ProbeName {
   package static let prefix = ".nassync-probe-"
 
   /// Those of this process that nobody looks after any more.
-  private static let left = Mutex<Set<RelativePath>>([])
+  private static let left = Mutex<Set<[UInt8]>>([])
 
   /// A new name, which nobody else has.
   package static func make() throws(TransportError) -> RelativePath {
@@ -20,14 +20,21 @@ package enum ProbeName {
 
   /// Has a probe make something under a new name in a destination's root, and remove it. Where the probe fails, the next one removes what may be
   /// there still, as if this process had died.
-  package static func lend<Result>(
-    in root: RemotePath, _ probe: (RemotePath) async throws(TransportError) -> Result
-  ) async throws(TransportError) -> Result {
-    let name = try make()
-    do throws(TransportError) { return try await probe(root.appending(name)) } catch {
-      left.withLock { _ = $0.insert(name) }
+  package static func lend<Found>(
+    in root: RemotePath, _ probe: (RemotePath) async throws(TransportError) -> Found
+  ) async throws(TransportError) -> Found {
+    let place = root.appending(try make())
+    do throws(TransportError) { return try await probe(place) } catch {
+      leave(place)
       throw error
     }
+  }
+
+  /// Something may be there that could not be removed: the next probe removes it.
+  package static func leave(_ place: RemotePath) {
+    // Where nothing can be made for weeks, every trial leaves a name. What is beyond this many waits for the process to end.
+    guard let name = place.relative?.lastSegment else { return }
+    left.withLock { if $0.count < 10_000 { $0.insert(Array(name)) } }
   }
 
   /// Whether a name is that of a probe of this workstation that nobody looks after any more.
@@ -35,12 +42,12 @@ package enum ProbeName {
     guard let text = name.string, text.hasPrefix(prefix) else { return false }
     let parts = text.dropFirst(prefix.count).split(separator: "-", omittingEmptySubsequences: false)
     guard parts.count == 3, parts[0] == workstation, let process = pid_t(parts[1]), process > 0 else { return false }
-    if process == getpid() { return left.withLock { $0.contains(name) } }
+    if process == getpid() { return left.withLock { $0.contains(name.bytes) } }
     return kill(process, 0) != 0 && errno == ESRCH
   }
 
-  /// Removes what processes of this workstation left in the root when they died. What cannot be removed stays: it is a small file, and
-  /// no reason to fail.
+  /// Removes what processes of this workstation left in the root when they died. What cannot be removed stays: it is small, and no
+  /// reason to fail.
   package static func removeAbandoned(in root: RemotePath, session: any TransportSession) async throws(TransportError) {
     let entries: [RemoteEntry]
     do { entries = try await session.list(root) } catch {
@@ -53,6 +60,8 @@ package enum ProbeName {
         if entry.kind == .folder { try await session.removeTree(path) } else { try await session.removeFile(path) }
       } catch {
         if error.sessionLost { throw error }
+        // One that is gone would be waited for with every name; one that is busy is left alone.
+        if error.isUnanswered { return }
       }
     }
   }

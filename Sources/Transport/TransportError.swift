@@ -32,7 +32,7 @@ public enum TransportError: Error, Hashable, Sendable, CustomStringConvertible {
     if case .failure(_, let lost) = self { lost } else { false }
   }
 
-  /// Whether nobody answered, so that another question would not fare better for now.
+  /// Whether nobody answered, or only that this is no time to ask: another question would not fare better for now.
   public var isUnanswered: Bool { sessionLost || failure.isUnanswered }
 
   /// Safe to show.

@@ -23,7 +23,7 @@ struct S3Findings: Hashable, Sendable {
 }
 
 extension S3Session {
-  /// Tries what must be known, with objects in the root that are removed again.
+  /// Tries what must be known, with objects in a folder of the root that are removed again.
   /// - Returns: Nil where nothing can be written.
   func tryOut(in root: RemotePath) async throws(TransportError) -> S3Findings? {
     let found = try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in try await tryOut(with: scratch) }
@@ -35,7 +35,10 @@ extension S3Session {
   private func tryOut(with scratch: RemotePath) async throws(TransportError) -> S3Findings? {
     var paths: [RemotePath] = []
     for name in ["a", "b", "c"] { paths.append(try Self.child(scratch, Array(name.utf8))) }
-    guard try await ask("PUT", try key(paths[0]), body: [1]).isSuccess else { return nil }
+    guard try await ask("PUT", try key(paths[0]), body: [1]).isSuccess else {
+      ProbeName.leave(scratch)
+      return nil
+    }
     var findings = S3Findings()
     let tried: Result<Void, TransportError>
     do throws(TransportError) {
@@ -44,7 +47,13 @@ extension S3Session {
       tried = .success(())
     } catch { tried = .failure(error) }
     if case .failure(let error) = tried, error.sessionLost { throw error }
-    for path in paths { try await delete(try key(path), path) }
+    do throws(TransportError) {
+      for path in paths { try await delete(try key(path), path) }
+    } catch {
+      // What kept it from being tried says more than what followed from it.
+      try tried.get()
+      throw error
+    }
     try tried.get()
     return findings
   }

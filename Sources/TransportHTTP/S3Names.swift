@@ -32,7 +32,7 @@ extension S3Session {
     let control = NameTrait.controlCharacter.samples(stem: "control")
     try await make(control, in: scratch)
     var shown: Set<[UInt8]> = []
-    do throws(TransportError) { shown = Set(try await list(scratch).map(\.name.bytes)) } catch { if error.isUnanswered { throw error } }
+    do throws(TransportError) { shown = Set(try await list(scratch).map(\.name.bytes)) } catch { if error.sessionLost { throw error } }
     if !control.allSatisfy(shown.contains) {
       refused.append(.controlCharacter)
       for name in control { try await delete(try key(Self.child(scratch, name)), scratch) }

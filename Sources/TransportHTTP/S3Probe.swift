@@ -84,7 +84,7 @@ struct S3Probe {
     do throws(TransportError) {
       try await ProbeName.lend(in: RemotePath(root: settings.root)) { (path) throws(TransportError) in try await askMultipart(path) }
     } catch {
-      if error.isUnanswered { throw error }
+      if error.sessionLost { throw error }
       say("resume", .bad, "large files cannot be sent in parts: \(error.failure.message)")
     }
   }
@@ -122,7 +122,7 @@ struct S3Probe {
       names = try await session.examineNames(in: RemotePath(root: settings.root))
       lines += names?.lines ?? []
     } catch {
-      if error.isUnanswered { throw error }
+      if error.sessionLost { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }

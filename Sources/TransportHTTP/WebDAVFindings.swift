@@ -37,11 +37,18 @@ extension WebDAVSession {
   func tryOut() async throws(TransportError) -> WebDAVFindings? {
     let root = RemotePath(root: settings.root)
     return try await ProbeName.lend(in: root) { (scratch) throws(TransportError) in
-      guard try await makeNew(scratch).isMade else { return nil }
+      guard try await makeNew(scratch).isMade else {
+        ProbeName.leave(scratch)
+        return nil
+      }
       let found: Result<WebDAVFindings, TransportError>
       do throws(TransportError) { found = .success(try await tryOut(in: scratch)) } catch { found = .failure(error) }
       if case .failure(let error) = found, error.sessionLost { throw error }
-      try await removeTree(scratch)
+      do throws(TransportError) { try await removeTree(scratch) } catch {
+        // What kept it from being tried says more than what followed from it.
+        _ = try found.get()
+        throw error
+      }
       return try found.get()
     }
   }

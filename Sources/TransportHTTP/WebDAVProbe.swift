@@ -94,7 +94,7 @@ struct WebDAVProbe {
       names = try await session.examineNames(in: root)
       lines += names?.lines ?? []
     } catch {
-      if error.isUnanswered { throw error }
+      if error.sessionLost { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }

@@ -37,7 +37,7 @@ struct SFTPProbe {
         try await askRenaming(scratch)
         try await askSymlinks(scratch)
       } catch {
-        if !error.isUnanswered { try await session.removeTree(scratch) }
+        if !error.sessionLost { try await session.removeTree(scratch) }
         throw error
       }
       try await session.removeTree(scratch)
@@ -59,6 +59,7 @@ struct SFTPProbe {
       try await session.makeFolder(scratch)
     } catch {
       if error.sessionLost { throw error }
+      ProbeName.leave(scratch)
       failure = error.failure
       say("root", .bad, "\(error.failure.message). \(error.failure.hint)")
       return false
@@ -115,7 +116,7 @@ struct SFTPProbe {
       names = try await session.examineNames(in: root)
       lines += names?.lines ?? []
     } catch {
-      if error.isUnanswered { throw error }
+      if error.sessionLost { throw error }
       say("names", .limited, "what becomes of names could not be found out, so the careful assumptions hold: \(error.failure.message)")
     }
   }

@@ -266,7 +266,10 @@ import TransportHTTP
         settings.http = HTTPSettings(
           origin: HTTPOrigin(scheme: .http, host: "127.0.0.1", port: UInt16(relay.port)), allowsPlainHTTP: true)
         let driver = S3Driver(settings: settings)
-        let error = await HostileServerTests.failure { _ = try await driver.probe() }
+        let error = await HostileServerTests.failure {
+          let session = try await driver.connect()
+          _ = try await session.examineNames(in: driver.root)
+        }
         #expect(error?.failure.kind == .network, "\(String(describing: error))")
         let left = try await store.keys()
         #expect(!left.isEmpty && left.allSatisfy { $0.contains("/.nassync-probe-") }, "\(left)")

@@ -156,6 +156,55 @@ import Transport
     }
   }
 
+  /// Two names that a NAS may take for one wait for its answer, and are not refused because it was gone.
+  @Test func anAssumptionDoesNotRefuseWhileTheNASIsGone() async throws {
+    try await LabFixture.with { lab in
+      let silence = TransportError.failure(SyncFailure(.network, "gone", hint: "None."), sessionLost: true)
+      let isGone = Mutex<Bool?>(nil)
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        if call.name == "examineNames" { isGone.withLock { $0 = $0 ?? true } }
+        if isGone.withLock({ $0 == true }) { throw silence }
+      })
+      let first = NASSyncClient(configuration: lab.configuration)
+      try await pretend(lab, #"{"names":{"folds_case":false,"folds_normalization":false,"max_name_bytes":255,"refused":[]}}"#)
+      let run = try lab.makeRun(files: ["A": [1], "a": [2]])
+      #expect(try await first.enqueue(run).state == .queued)
+      await first.close()
+      try await pretend(lab, #"{"names":17}"#)
+      let client = lab.client(plan)
+      for _ in 1...3 {
+        #expect(try await client.drain().waiting.map(\.runPath) == [run])
+        try await Task.sleep(nanoseconds: 250_000_000)
+      }
+      isGone.withLock { $0 = false }
+      #expect(try await lab.settle(client, run).state == .job(.verified))
+      await client.close()
+    }
+  }
+
+  /// One that every asking takes down for a moment is asked twice, and its runs go on.
+  @Test func aNASThatEveryAskingTakesDownGetsItsRuns() async throws {
+    try await LabFixture.with { lab in
+      let silence = TransportError.failure(SyncFailure(.network, "down", hint: "None."), sessionLost: true)
+      let isDown = Mutex(false)
+      let plan = FaultPlan(before: { (call) throws(TransportError) in
+        if call.name == "examineNames" { isDown.withLock { $0 = true } }
+        if isDown.withLock({ $0 }) { throw silence }
+      })
+      let client = lab.client(plan)
+      let events = client.events
+      let watchman = Task {
+        for await event in events { if case .outage = event { isDown.withLock { $0 = false } } }
+      }
+      let run = try lab.makeRun()
+      try await client.enqueue(run)
+      #expect(try await lab.settle(client, run, seconds: 30).state == .job(.verified))
+      #expect(plan.calls.count { $0.name == "examineNames" } == 2)
+      await client.close()
+      await watchman.value
+    }
+  }
+
   /// Where it answers to everything but that, nothing waits for it; a person's `retry` has it asked again.
   @Test func aNASThatHangsUpAtEveryProbeIsTreatedCarefully() async throws {
     try await LabFixture.with { lab in
@@ -174,8 +223,11 @@ import Transport
       let client = lab.client(plan)
       let run = try lab.makeRun(leaf: "Run_2")
       try await client.enqueue(run)
-      #expect(try await client.drain().blocked.map(\.runPath) == [collision])
       #expect(try await lab.settle(client, run).state == .job(.verified))
+      #expect(try await client.status(of: run).attempts <= 1)
+      // It waited for as long as nothing but the silence stood against it.
+      #expect(try await lab.settle(client, collision).state == .job(.failed))
+      #expect(try await client.gate(collision).verdict.blocking.map(\.problemClass) == [.caseCollision])
       #expect(plan.calls.count { $0.name == "examineNames" } == 2)
       hangsUp.withLock { $0 = false }
       try await client.retry(collision)
