@@ -39,9 +39,10 @@ package final class S3Hasher: RemoteHasher {
       let answers = await withTaskGroup(of: (RemotePath, Result<ContentDigest?, TransportError>).self) { group in
         for path in some {
           group.addTask {
-            do throws(TransportError) { return (path, .success(try await Self.digest(of: path, session))) } catch {
-              return (path, .failure(error))
-            }
+            do throws(TransportError) {
+              let digest = try await Self.digest(of: path, session)
+              return (path, .success(digest))
+            } catch { return (path, .failure(error)) }
           }
         }
         return await group.reduce(into: []) { $0.append($1) }

@@ -20,48 +20,60 @@ struct WebDAVNameProbeFolder: NameProbeFolder {
     var statuses = [Int](repeating: 0, count: requests.count)
     var next = 0
     while next < requests.count {
-      var failed: [Int] = []
+      var unanswered: [Int] = []
       var lost: TransportError?
-      await withTaskGroup(of: (Int, Result<Int?, TransportError>).self) { group in
+      await withTaskGroup(of: Reply.self) { group in
         // As many as there are connections: what would wait for one must not be sent any more once the server is gone.
         for _ in 0..<questionsAtOnce { addNext(&group) }
-        while let (number, answer) = await group.next() {
-          switch answer {
-          case .success(let status?): statuses[number] = status
-          case .success(nil): failed.append(number)
-          case .failure(let error): lost = error
+        while let reply = await group.next() {
+          switch reply.answer {
+          case .status(let status): statuses[reply.number] = status
+          case .silence: unanswered.append(reply.number)
+          case .lost(let error): lost = error
           }
-          if failed.isEmpty, lost == nil { addNext(&group) }
+          if unanswered.isEmpty, lost == nil { addNext(&group) }
         }
       }
       if let lost { throw lost }
-      if !failed.isEmpty { try await requireAnswer() }
+      if !unanswered.isEmpty { try await requireAnswer() }
       // A server that was restarted just then has lost whatever was on its way.
-      for number in failed {
-        if let status = try await status(of: requests[number]) { statuses[number] = status } else { try await requireAnswer() }
+      for number in unanswered {
+        switch await answer(to: requests[number]) {
+        case .status(let status): statuses[number] = status
+        case .silence: try await requireAnswer()
+        case .lost(let error): throw error
+        }
       }
     }
     return statuses
 
-    func addNext(_ group: inout TaskGroup<(Int, Result<Int?, TransportError>)>) {
+    func addNext(_ group: inout TaskGroup<Reply>) {
       guard next < requests.count else { return }
       let (number, request) = (next, requests[next])
       next += 1
-      group.addTask {
-        do throws(TransportError) { return (number, .success(try await status(of: request))) } catch { return (number, .failure(error)) }
-      }
+      group.addTask { Reply(number: number, answer: await answer(to: request)) }
     }
   }
 
-  /// What the server says of a request; nil where it said nothing, be it that somebody who stands before it did.
-  private func status(of request: HTTPRequest) async throws(TransportError) -> Int? {
+  /// What became of the request of that number.
+  private struct Reply: Sendable {
+    let number: Int
+    let answer: Answer
+  }
+
+  private enum Answer: Sendable {
+    case status(Int)
+    /// The server said nothing, be it that somebody who stands before it did.
+    case silence
+    /// The session is lost.
+    case lost(TransportError)
+  }
+
+  private func answer(to request: HTTPRequest) async -> Answer {
     do throws(TransportError) {
       let status = try await session.http.perform(request).status
-      return (502...504).contains(status) ? nil : status
-    } catch {
-      if error.sessionLost { throw error }
-      return nil
-    }
+      return (502...504).contains(status) ? .silence : .status(status)
+    } catch { return error.sessionLost ? .lost(error) : .silence }
   }
 
   /// - Throws: Where a question that no server minds has no answer either: whatever else would be asked would have none.

@@ -105,7 +105,8 @@ struct ComponentPut: Sendable {
       if chunk.isEmpty { break }
       content += chunk
     }
-    return (content, try await finish(stream, row))
+    let digest = try await finish(stream, row)
+    return (content, digest)
   }
 
   /// A small file's bytes, after a look that they are what was registered. Their sending has been granted by the time this returns.
