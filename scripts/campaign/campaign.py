@@ -103,7 +103,12 @@ class Campaign:
         """Cases of one part on one driver until so many trials were made."""
         tally = self.tallies.setdefault((part_name, side.driver), Tally())
         part = PARTS[part_name](self, side)
-        part.prepare(self._folder(part_name, side, "prepare"))
+        try:
+            part.prepare(self._folder(part_name, side, "prepare"))
+        except Exception as problem:  # A program that fails undisturbed fails its part, and leaves the other parts and the table to be seen.
+            tally.trials, tally.violations = 1, 1
+            print(f"VIOLATION in {part_name}/{side.driver}: what has to go before its trials failed: {problem!r}\n{traceback.format_exc()}", flush=True)
+            return
         if part.unavailable:
             tally.skipped = part.unavailable
             return
