@@ -83,8 +83,10 @@ struct Workstation: Sendable {
 
   // MARK: The program
 
-  /// The program of this build: it lies beside the test program.
+  /// The program that `NASSYNC_PROGRAM` names, as `scripts/test` has the release program tested; else that of this build, which lies beside the test
+  /// program.
   static func program() throws -> String {
+    if let named = ProcessInfo.processInfo.environment["NASSYNC_PROGRAM"] { return named }
     let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     let program = (tests as NSString).deletingLastPathComponent + "/nassync"
     guard FileManager.default.isExecutableFile(atPath: program) else {
