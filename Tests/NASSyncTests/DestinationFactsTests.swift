@@ -123,21 +123,31 @@ import Transport
     }
   }
 
+  /// Falls silent when it is asked about names for the first time, until it is told to come back.
+  private final class LeavingNAS: Sendable {
+    private let isGone = Mutex<Bool?>(nil)
+
+    func comeBack() { isGone.withLock { $0 = false } }
+
+    var plan: FaultPlan {
+      FaultPlan(before: { (call) throws(TransportError) in
+        if call.name == "examineNames" { self.isGone.withLock { $0 = $0 ?? true } }
+        if self.isGone.withLock({ $0 == true }) { throw FaultPlan.lost }
+      })
+    }
+  }
+
   /// What a destination has not said is no reason for careful assumptions: it is asked again once it is there, as of any outage.
   @Test func aNASThatFallsSilentWhileItIsAskedIsAnOutage() async throws {
     try await LabFixture.with { lab in
-      let silence = TransportError.failure(SyncFailure(.network, "gone", hint: "None."), sessionLost: true)
-      let isGone = Mutex<Bool?>(nil)
-      let plan = FaultPlan(before: { (call) throws(TransportError) in
-        if call.name == "examineNames" { isGone.withLock { $0 = $0 ?? true } }
-        if isGone.withLock({ $0 == true }) { throw silence }
-      })
+      let nas = LeavingNAS()
+      let plan = nas.plan
       let client = lab.client(plan)
       let events = client.events
       let listener = Task {
         var seen: [SyncEvent] = []
         for await event in events {
-          if case .outage = event { isGone.withLock { $0 = false } }
+          if case .outage = event { nas.comeBack() }
           seen.append(event)
         }
         return seen
@@ -159,12 +169,8 @@ import Transport
   /// Two names that a NAS may take for one wait for its answer, and are not refused because it was gone.
   @Test func anAssumptionDoesNotRefuseWhileTheNASIsGone() async throws {
     try await LabFixture.with { lab in
-      let silence = TransportError.failure(SyncFailure(.network, "gone", hint: "None."), sessionLost: true)
-      let isGone = Mutex<Bool?>(nil)
-      let plan = FaultPlan(before: { (call) throws(TransportError) in
-        if call.name == "examineNames" { isGone.withLock { $0 = $0 ?? true } }
-        if isGone.withLock({ $0 == true }) { throw silence }
-      })
+      let nas = LeavingNAS()
+      let plan = nas.plan
       let first = NASSyncClient(configuration: lab.configuration)
       try await pretend(lab, #"{"names":{"folds_case":false,"folds_normalization":false,"max_name_bytes":255,"refused":[]}}"#)
       let run = try lab.makeRun(files: ["A": [1], "a": [2]])
@@ -176,7 +182,7 @@ import Transport
         #expect(try await client.drain().waiting.map(\.runPath) == [run])
         try await Task.sleep(nanoseconds: 250_000_000)
       }
-      isGone.withLock { $0 = false }
+      nas.comeBack()
       #expect(try await lab.settle(client, run).state == .job(.verified))
       await client.close()
     }
