@@ -5,7 +5,7 @@ import SyncModel
 package struct SHA256Hasher: ~Copyable {
   /// Looked up once: looking it up takes as long as hashing a small file. Never changed or freed, so any thread may use it. Nil, which fails
   /// every hasher, where a policy forbids SHA-256.
-  private nonisolated(unsafe) static let algorithm: OpaquePointer? = EVP_MD_fetch(nil, "SHA2-256", nil)
+  fileprivate nonisolated(unsafe) static let algorithm: OpaquePointer? = EVP_MD_fetch(nil, "SHA2-256", nil)
 
   private let context: OpaquePointer?
   private var failed = false
@@ -44,5 +44,27 @@ package struct SHA256Hasher: ~Copyable {
     var hasher = SHA256Hasher()
     hasher.update(bytes)
     return hasher.finalize()
+  }
+}
+
+/// SHA-256 of many small buffers, one after the other: what hashing one of 150 bytes takes is mostly the making of a context, which is kept here.
+/// Used on one thread at a time.
+package final class SmallSHA256 {
+  private let context = EVP_MD_CTX_new()
+
+  package init() {}
+
+  deinit { EVP_MD_CTX_free(context) }
+
+  /// The first 8 bytes of a buffer's digest, the first of them the highest. Nil when libcrypto refused, as in `SHA256Hasher.finalize`.
+  package func prefix(of bytes: UnsafeRawBufferPointer) -> UInt64? {
+    guard EVP_DigestInit_ex(context, SHA256Hasher.algorithm, nil) == 1 else { return nil }
+    if let base = bytes.baseAddress, bytes.count > 0, EVP_DigestUpdate(context, base, bytes.count) != 1 { return nil }
+    return withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { digest in
+      var length: UInt32 = 0
+      let result = digest.baseAddress?.assumingMemoryBound(to: UInt8.self)
+      guard EVP_DigestFinal_ex(context, result, &length) == 1, length == 32 else { return nil }
+      return digest.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    }
   }
 }

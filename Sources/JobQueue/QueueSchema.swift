@@ -296,5 +296,15 @@ enum QueueSchema {
             INSERT INTO run_count (state, runs) VALUES (NEW.state, 1) ON CONFLICT (state) DO UPDATE SET runs = runs + 1;
           END;
         """),
+    // The same, said so that it costs nothing: for a list of three and more SQLite fills a table of its own each time the condition is looked at, for
+    // each row of a run, which took half of the time of putting one into the queue.
+    Migration(
+      version: 7,
+      rewordings: [
+        Migration.Rewording(table: "component", former: "CHECK (kind IN (0, 1, 2))", new: "CHECK (kind BETWEEN 0 AND 2)"),
+        Migration.Rewording(
+          table: "component", former: "CHECK (state IN ('pending', 'sent', 'adopted', 'verified'))",
+          new: "CHECK (state = 'pending' OR state = 'sent' OR state = 'adopted' OR state = 'verified')"),
+      ]),
   ]
 }

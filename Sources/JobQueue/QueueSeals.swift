@@ -18,16 +18,9 @@ package enum QueueSeals {
 
   /// Every connection that writes needs it.
   package static func define(on connection: Connection) throws(SQLiteError) {
-    try connection.defineDigest(function) { bytes in
-      var hasher = SHA256Hasher()
-      hasher.update(bytes)
-      // Without SHA-256 there is no seal, and without a seal nothing is deleted.
-      return hasher.finalize().map { digest in
-        var seal: Int64 = 0
-        for index in 0..<8 { seal = seal << 8 | Int64(digest.bytes[index]) }
-        return seal
-      }
-    }
+    let hasher = SmallSHA256()
+    // Without SHA-256 there is no seal, and without a seal nothing is deleted.
+    try connection.defineDigest(function) { bytes in hasher.prefix(of: bytes).map { Int64(bitPattern: $0) } }
   }
 
   // These lists are part of the file's format (schema 5): its triggers are made of them. A column more needs a migration that makes the triggers
@@ -117,7 +110,7 @@ extension QueueSchema {
   static func damage(_ connection: Connection) throws(SQLiteError) -> String? {
     let fresh = try Connection(path: ":memory:")
     try QueueSeals.define(on: fresh)
-    for migration in migrations.sorted(by: { $0.version < $1.version }) { try fresh.execute(migration.sql) }
+    for migration in migrations.sorted(by: { $0.version < $1.version }) { try Migrator.apply(migration, to: fresh) }
     let found = Set(try descriptions(connection))
     return try descriptions(fresh).first { !found.contains($0) }.map { "the description of the \($0.type) \($0.name)" }
   }

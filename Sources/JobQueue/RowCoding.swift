@@ -63,7 +63,8 @@ enum RowCoding {
       evidence: row.optionalText(13).flatMap(Evidence.init(rawValue:)), verifiedAt: row.optionalReal(14), uploadToken: row.optionalText(15))
   }
 
-  static func values(of entry: RunEntry, job: Int64) -> [Value] {
+  /// - Parameter values: Gets what a row of a job's component is made of, in the order of the table's first ten columns.
+  static func append(_ entry: RunEntry, job: Int64, to values: inout [Value]) {
     let kind: Int64
     var target: [UInt8]?
     switch entry.kind {
@@ -75,7 +76,7 @@ enum RowCoding {
     case .special: kind = 0  // the gate stops a run with a special file before it is registered
     }
     let print = entry.fingerprint
-    return [
+    values += [
       .integer(job), .blob(entry.path.bytes), .integer(kind), .optional(target), .integer(Int64(bitPattern: print.device)),
       .integer(Int64(bitPattern: print.inode)), .size(print.size), .integer(print.modified), .integer(print.changed),
       .integer(Int64(print.mode)),

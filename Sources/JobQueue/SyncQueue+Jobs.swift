@@ -96,7 +96,8 @@ extension SyncQueue {
       """
       INSERT INTO component (job, path, kind, link_target, device, inode, size, modified, changed, mode, seal)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \(QueueSeals.function)(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))
-      """, each: entries.lazy.map { RowCoding.values(of: $0, job: job) })
+      """, times: entries.count
+    ) { number, values in RowCoding.append(entries[number], job: job, to: &values) }
     for entry in entries where entry.kind == .file {
       files += 1
       bytes &+= entry.fingerprint.size

@@ -92,9 +92,13 @@ extension SyncQueue {
           UPDATE component SET state = 'verified', remote_digest = ?3, published_digest = ?3, evidence = ?4, verified_at = ?5
           WHERE job = ?1 AND path = ?2
           """,
-          each: ordered.lazy.map { proof in
-            [.integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now)]
-          })
+          times: ordered.count
+        ) { number, values in
+          let proof = ordered[number]
+          values += [
+            .integer(job.number), .blob(proof.path.bytes), .blob(proof.remoteDigest.bytes), .text(proof.evidence.rawValue), .real(now),
+          ]
+        }
       } catch { throw .sqlite(error) }
       if event == .proven { try Self.checkProven(connection, job, at: now) }
       if let pass = change.pass { try Self.insert(connection, pass, job: job) }

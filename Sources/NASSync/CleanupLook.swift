@@ -166,7 +166,10 @@ struct CleanupInspector: Sendable {
 
   /// - Returns: No snapshot and no problem where the run's folder is gone.
   private func scan(_ location: RunLocation) async -> (RunSnapshot?, String?) {
-    do throws(SyncFailure) { return (try await client.scan(location, route.profile), nil) } catch {
+    do throws(SyncFailure) {
+      let snapshot = try await client.scan(location, route.profile)
+      return (snapshot, nil)
+    } catch {
       return (nil, error.kind == .localVanished ? nil : error.message)
     }
   }

@@ -92,14 +92,19 @@ package final class Connection {
     return Int(sqlite3_changes(handle))
   }
 
-  /// Runs a statement once with each list of values: what is done for each row alone, binding and stepping, is all that is done for it.
-  package func run(_ sql: String, each rows: some Sequence<[Value]>) throws(SQLiteError) {
+  /// Runs a statement so many times: what is done for each row alone, binding and stepping, is all that is done for it.
+  /// - Parameter row: Adds the values of the row of that number, from 0, to a list that is empty and used again and again.
+  package func run(_ sql: String, times: Int, _ row: (_ number: Int, _ values: inout [Value]) -> Void) throws(SQLiteError) {
     let statement = try statement(sql)
     defer { statement.reset() }
-    for values in rows {
+    var values: [Value] = []
+    for number in 0..<times {
+      values.removeAll(keepingCapacity: true)
+      row(number, &values)
+      // What is bound to one row takes the place of what was bound to the one before, all of it.
       try statement.bind(values)
       while try statement.step() {}
-      statement.reset()
+      statement.rewind()
     }
   }
 
@@ -129,7 +134,7 @@ package final class Connection {
   /// Gives SQL a function of any number of values: the body gets them in a form in which different values differ, and what it returns is the
   /// function's value. It may be used in triggers of the file's schema.
   /// - Parameter body: nil is NULL. Called on the connection's thread, and keeps nothing of the buffer.
-  package func defineDigest(_ name: String, _ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) throws(SQLiteError) {
+  package func defineDigest(_ name: String, _ body: @escaping (UnsafeRawBufferPointer) -> Int64?) throws(SQLiteError) {
     let box = Unmanaged.passRetained(DigestBox(body))
     let status = sqlite3_create_function_v2(
       handle, name, -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, box.toOpaque(),
@@ -146,10 +151,10 @@ package final class Connection {
   }
 
   private final class DigestBox {
-    let body: @Sendable (UnsafeRawBufferPointer) -> Int64?
+    let body: (UnsafeRawBufferPointer) -> Int64?
     /// Used again and again, on the connection's thread.
     var bytes: [UInt8] = []
-    init(_ body: @escaping @Sendable (UnsafeRawBufferPointer) -> Int64?) { self.body = body }
+    init(_ body: @escaping (UnsafeRawBufferPointer) -> Int64?) { self.body = body }
 
     /// A byte for the type, then the value; of texts and blobs their length first.
     static func append(_ value: OpaquePointer?, to bytes: inout [UInt8]) {
@@ -177,7 +182,26 @@ package final class Connection {
   /// file's internal tables.
   package func hardenForSharedUse() throws(SQLiteError) {
     try check(nassync_sqlite3_no_checkpoint_on_close(handle))
-    try check(nassync_sqlite3_defensive(handle))
+    try check(nassync_sqlite3_defensive(handle, 1))
+  }
+
+  /// Runs `body` while tables' descriptions can be edited as text, and has them read again afterwards. Within a transaction; nothing outside a migration
+  /// has a reason to.
+  func editingSchema(_ body: () throws(SQLiteError) -> Void) throws(SQLiteError) {
+    var isDefensive: Int32 = 0
+    try check(nassync_sqlite3_is_defensive(handle, &isDefensive))
+    try check(nassync_sqlite3_defensive(handle, 0))
+    let edited: Result<Void, SQLiteError>
+    do throws(SQLiteError) {
+      try execute("PRAGMA writable_schema = ON")
+      edited = .success(try body())
+    } catch { edited = .failure(error) }
+    // Forgets what was read of the descriptions, and forbids editing them.
+    let ended: Result<Void, SQLiteError>
+    do throws(SQLiteError) { ended = .success(try execute("PRAGMA writable_schema = RESET")) } catch { ended = .failure(error) }
+    try check(nassync_sqlite3_defensive(handle, isDefensive))
+    try edited.get()
+    try ended.get()
   }
 
   /// Moves what the write-ahead log holds into the file, without waiting for readers.

@@ -3,9 +3,27 @@ package struct Migration: Sendable {
   /// What `user_version` becomes.
   package let version: Int64
   package let sql: String
-  package init(version: Int64, sql: String) {
+  /// What is worded anew in tables' descriptions after that.
+  package let rewordings: [Rewording]
+
+  package init(version: Int64, sql: String = "", rewordings: [Rewording] = []) {
     self.version = version
     self.sql = sql
+    self.rewordings = rewordings
+  }
+
+  /// Another wording of a constraint. The rows that are there must hold it already: they are not looked at, however many there are.
+  package struct Rewording: Sendable {
+    /// The table's name.
+    package let table: String
+    /// What its description says, word by word, once.
+    package let former: String
+    package let new: String
+    package init(table: String, former: String, new: String) {
+      self.table = table
+      self.former = former
+      self.new = new
+    }
   }
 }
 
@@ -68,11 +86,38 @@ package enum Migrator {
             // Another process may have migrated between the look and the lock.
             let current = try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0
             guard current < migration.version else { return }
-            try connection.execute(migration.sql)
+            try apply(migration, to: connection)
             try connection.execute("PRAGMA application_id = \(applicationID)")
             try connection.execute("PRAGMA user_version = \(migration.version)")
           } catch { throw .sqlite(error) }
         }, mapping: { .sqlite($0) })
     }
+  }
+
+  /// Changes tables, and says nothing of it in the file's header: within a transaction, or in a file that nobody else has.
+  package static func apply(_ migration: Migration, to connection: Connection) throws(SQLiteError) {
+    try connection.execute(migration.sql)
+    try reword(connection, migration.rewordings)
+  }
+
+  /// In the steps that https://sqlite.org/lang_altertable.html has for changes that do not touch what is stored ("Making Other Kinds Of Table Schema
+  /// Changes").
+  private static func reword(_ connection: Connection, _ rewordings: [Migration.Rewording]) throws(SQLiteError) {
+    guard !rewordings.isEmpty else { return }
+    let version = try connection.first("PRAGMA schema_version") { $0.integer(0) } ?? 0
+    try connection.editingSchema { () throws(SQLiteError) in
+      for rewording in rewordings {
+        let count = try connection.run(
+          """
+          UPDATE sqlite_schema SET sql = replace(sql, ?2, ?3)
+          WHERE type = 'table' AND name = ?1 AND length(sql) - length(replace(sql, ?2, '')) = length(?2)
+          """, [.text(rewording.table), .text(rewording.former), .text(rewording.new)])
+        guard count == 1 else { throw .corrupt("the description of the table \(rewording.table) is not what was written") }
+      }
+      // Other connections read the descriptions again.
+      try connection.execute("PRAGMA schema_version = \(version + 1)")
+    }
+    // Read here, where it can be undone still: what cannot be understood is no table.
+    for table in Set(rewordings.map(\.table)) { _ = try connection.first("SELECT 1 FROM \(table) LIMIT 1") { $0.integer(0) } }
   }
 }

@@ -60,6 +60,9 @@ package final class Statement {
     return false
   }
 
+  /// Makes the statement ready to run again with the values that are bound, or with others in the place of all of them.
+  func rewind() { sqlite3_reset(handle) }
+
   /// Makes the statement ready for another use and drops the bound values.
   package func reset() {
     sqlite3_reset(handle)

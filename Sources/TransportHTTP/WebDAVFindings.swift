@@ -94,7 +94,8 @@ extension WebDAVSession {
     let answer = try await ask("MKCOL", folder, folder: true, headers: headers)
     if answer.status == 201 { return (true, answer) }
     guard answer.status == 405 else { return (false, answer) }
-    return (try await entry(at: folder)?.kind == .folder, answer)
+    let isFolder = try await entry(at: folder)?.kind == .folder
+    return (isFolder, answer)
   }
 
   private func requireNew(_ folder: RemotePath) async throws(TransportError) {

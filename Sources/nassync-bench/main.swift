@@ -1,7 +1,7 @@
 import Bandwidth
 import Foundation
 
-// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `gate [FILES]`, `walk [FILES]`, `queue [JOBS]`. And a link of a given length and width for
+// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `gate [FILES]`, `walk [FILES]`, `queue [JOBS]`, `register [FILES]`. And a link of a given length and width for
 // `scripts/measure`: `nassync-bench relay TARGET-PORT ROUND-TRIP-MS MBIT/S` prints its port and relays until it is ended.
 
 func bandwidth(seconds: Double) async throws {
@@ -28,7 +28,7 @@ func relay(_ words: [String]) throws -> Never {
 }
 
 let arguments = CommandLine.arguments.dropFirst()
-let usual: [String: Double] = ["gate": 100_000, "walk": 1_000_000, "queue": 1_000_000]
+let usual: [String: Double] = ["gate": 100_000, "walk": 1_000_000, "queue": 1_000_000, "register": 100_000]
 let amount = arguments.dropFirst().first.map { Double($0) } ?? usual[arguments.first ?? ""] ?? 10
 do {
   switch (arguments.first, arguments.count, amount) {
@@ -36,10 +36,11 @@ do {
   case ("bandwidth", ...2, let seconds?) where seconds >= 0.1 && seconds <= 3600: try await bandwidth(seconds: seconds)
   case ("gate", ...2, let files?) where files >= 1 && files <= 10_000_000: try await GateBench.run(files: Int(files))
   case ("walk", ...2, let files?) where files >= 1 && files <= 10_000_000: try await WalkBench.run(files: Int(files))
+  case ("register", ...2, let files?) where files >= 1 && files <= 10_000_000: try await RegisterBench.run(files: Int(files))
   case ("queue", ...3, let jobs?) where jobs >= 10_000 && jobs <= 10_000_000:
     try await QueueBench.run(jobs: Int(jobs), made: arguments.count == 3 ? arguments.last : nil)
   default:
-    let usage = "usage: nassync-bench bandwidth [SECONDS] | gate [FILES] | walk [FILES] | queue [JOBS [FILE]]\n"
+    let usage = "usage: nassync-bench bandwidth [SECONDS] | gate [FILES] | walk [FILES] | queue [JOBS [FILE]] | register [FILES]\n"
     FileHandle.standardError.write(Data(usage.utf8))
     exit(2)
   }

@@ -38,19 +38,15 @@ import Testing
   }
 
   @Test func anOlderFileIsCountedWhenItIsOpened() async throws {
-    try await QueueFixture.with { fixture in
-      try await fixture.verified("/lab/a")
-      try await fixture.register("/lab/a")
-      try await fixture.register("/lab/b")
-      await fixture.queue.close()
-      let old = try fixture.foreign()
+    try await SealTests.withFile(ofSchema: 5) { state, old in
       try old.execute(
         """
-        DROP TRIGGER run_is_counted_i; DROP TRIGGER run_is_counted_u; DROP TABLE run_count; DROP INDEX job_turn; DROP INDEX job_in_state;
-        DROP INDEX job_verified; DROP INDEX job_eligible; DROP INDEX job_in_trouble; DROP INDEX job_kept; DROP INDEX history_of_doubts;
-        CREATE INDEX job_due ON job (state); PRAGMA user_version = 5;
+        INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, state, created_at, updated_at)
+          VALUES ('j', '/lab/a', 'EQ', x'72', 'sftp://nas', '/srv/a', 1, 'verified', 1, 1),
+            ('k', '/lab/a', 'EQ', x'72', 'sftp://nas', '/srv/a', 2, 'queued', 1, 1),
+            ('l', '/lab/b', 'EQ', x'73', 'sftp://nas', '/srv/b', 1, 'queued', 1, 1);
         """)
-      let queue = try await fixture.another()
+      let queue = try await SyncQueue.open(stateDirectory: state, clock: ManualClock())
       #expect(try await queue.counts() == [.queued: 2])
       try await queue.checkForDamage()
       await queue.close()

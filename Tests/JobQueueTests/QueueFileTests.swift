@@ -24,7 +24,7 @@ import Testing
       #expect(
         result.text == """
           application_id [(\(0x4e53_5131),)]
-          user_version [(6,)]
+          user_version [(7,)]
           journal_mode [('wal',)]
           quick_check [('ok',)]
           foreign_key_check []

@@ -144,6 +144,34 @@ import Testing
     }
   }
 
+  @Test func aConditionIsWordedAnewWhereItIsWhatItWas() async throws {
+    try await Self.with { connection, _ in
+      let made = Migration(version: 1, sql: "CREATE TABLE a (x CHECK (x IN (1, 2, 3))); INSERT INTO a VALUES (2)")
+      func reworded(_ former: String, _ new: String, table: String = "a") -> [Migration] {
+        [made, Migration(version: 2, sql: "CREATE TABLE b (x)", rewordings: [.init(table: table, former: former, new: new)])]
+      }
+      let before = "CREATE TABLE a (x CHECK (x IN (1, 2, 3)))"
+      try Migrator.migrate(connection, applicationID: 7, migrations: [made])
+      try connection.hardenForSharedUse()
+      // What is not there, what is there twice, another table, and what SQLite cannot read afterwards.
+      for migrations in [
+        reworded("x IN (1, 2)", "1"), reworded("x", "y"), reworded("x IN (1, 2, 3)", "1", table: "b"), reworded("x IN (1, 2, 3)", "("),
+      ] {
+        #expect(throws: Migrator.Refusal.self) { try Migrator.migrate(connection, applicationID: 7, migrations: migrations) }
+        #expect(try connection.query("SELECT sql FROM sqlite_schema") { $0.text(0) } == [before])
+        #expect(try connection.first("PRAGMA user_version") { $0.integer(0) } == 1)
+        #expect(try connection.query("SELECT x FROM a") { $0.integer(0) } == [2])
+      }
+      try Migrator.migrate(connection, applicationID: 7, migrations: reworded("x IN (1, 2, 3)", "x BETWEEN 1 AND 3"))
+      #expect(try connection.query("SELECT sql FROM sqlite_schema") { $0.text(0) }.first == "CREATE TABLE a (x CHECK (x BETWEEN 1 AND 3))")
+      try connection.execute("INSERT INTO a VALUES (3)")
+      #expect(throws: SQLiteError.self) { try connection.execute("INSERT INTO a VALUES (4)") }
+      // Nobody else may edit it: as before.
+      #expect(throws: SQLiteError.self) { try connection.execute("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema") }
+      #expect(try connection.first("PRAGMA integrity_check") { $0.text(0) } == "ok")
+    }
+  }
+
   /// Many times: a look in mid of another's making once saw tables in a file of nobody's.
   @Test func twoProcessesAtOnceMigrateOnce() async throws {
     for _ in 0..<40 { try await migrateAtOnce() }

@@ -115,16 +115,24 @@ import Testing
     }
   }
 
-  /// A file of schema 4 gets its seals when it is opened.
-  @Test func anOlderFileIsSealed() async throws {
+  /// A queue file as an older program left it, in a state folder.
+  static func withFile(ofSchema version: Int64, _ body: (_ state: String, _ old: Connection) async throws -> Void) async throws {
     try await TemporaryFolder.with { folder in
       let state = folder.path + "/state"
       try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: false)
       let old = try Connection(path: state + "/queue.db")
-      for migration in QueueSchema.migrations where migration.version < 5 { try old.execute(migration.sql) }
+      try QueueSeals.define(on: old)
+      let known = QueueSchema.migrations.filter { $0.version <= version }
+      try Migrator.migrate(old, applicationID: QueueSchema.applicationID, migrations: known)
+      try await body(state, old)
+    }
+  }
+
+  /// A file of schema 4 gets its seals when it is opened.
+  @Test func anOlderFileIsSealed() async throws {
+    try await Self.withFile(ofSchema: 4) { state, old in
       try old.execute(
         """
-        PRAGMA application_id = \(QueueSchema.applicationID); PRAGMA user_version = 4;
         INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, state, created_at, updated_at)
           VALUES ('j', '/lab/r', 'EQ', x'72', 'sftp://nas', '/srv/r', 1, 'queued', 1, 1);
         INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode) VALUES (1, x'61', 0, 1, 2, 3, 4, 5, 6);
@@ -133,6 +141,46 @@ import Testing
       let queue = try await SyncQueue.open(stateDirectory: state, clock: ManualClock())
       try await queue.checkForDamage()
       try await queue.requireWhole(try #require(try await queue.latestJobs().first))
+      await queue.close()
+    }
+  }
+
+  /// In a file of schema 6 the conditions of a component's row cost a table each; the same conditions hold afterwards.
+  @Test func anOlderFilesConditionsAreWordedAnew() async throws {
+    try await Self.withFile(ofSchema: 6) { state, old in
+      let component = "INSERT INTO component (job, path, kind, device, inode, size, modified, changed, mode, state) VALUES"
+      try old.execute(
+        """
+        INSERT INTO job (id, run_path, equipment_id, relative_path, destination, remote_path, generation, state, created_at, updated_at)
+          VALUES ('j', '/lab/r', 'EQ', x'72', 'sftp://nas', '/srv/r', 1, 'queued', 1, 1);
+        \(component) (1, x'61', 2, 1, 2, 3, 4, 5, 6, 'adopted');
+        UPDATE component SET seal = \(QueueSeals.ofComponent);
+        """)
+      func plan(_ when: String) throws -> Set<String> {
+        var steps: Set<String> = []
+        let insertion = "\(component) (1, x'62', 0, 1, 2, 3, 4, 5, 6, 'sent')"
+        for statement in [insertion, "UPDATE component SET state = 'sent', kind = 1 WHERE job = 1"] {
+          steps.formUnion(try old.query("EXPLAIN \(statement) -- \(when)") { $0.text(1) })
+        }
+        return steps
+      }
+      #expect(try plan("before").contains("OpenEphemeral"))
+      let queue = try await SyncQueue.open(stateDirectory: state, clock: ManualClock())
+      try await queue.checkForDamage()
+      try await queue.requireWhole(try #require(try await queue.latestJobs().first))
+      for (kind, state) in [("3", "'sent'"), ("-1", "'sent'"), ("0", "'Sent'"), ("0", "''"), ("0", "'verifie'")] {
+        #expect(throws: SQLiteError.self, "\(kind) \(state)") {
+          try old.execute("\(component) (1, x'63', \(kind), 1, 2, 3, 4, 5, 6, \(state))")
+        }
+      }
+      for (number, state) in ["pending", "sent", "adopted", "verified"].enumerated() {
+        for kind in 0...2 { try old.execute("\(component) (1, x'7\(number)6\(kind)', \(kind), 1, 2, 3, 4, 5, 6, '\(state)')") }
+      }
+      // This connection was open all the while, and has noticed.
+      #expect(try !plan("afterwards").contains("OpenEphemeral"))
+      #expect(throws: SQLiteError.self) {
+        try Connection(path: state + "/queue.db").execute("UPDATE sqlite_schema SET sql = '' WHERE name = 'component'")
+      }
       await queue.close()
     }
   }

@@ -6,8 +6,11 @@
 static inline int nassync_sqlite3_no_checkpoint_on_close(sqlite3 *db) {
   return sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)0);
 }
-static inline int nassync_sqlite3_defensive(sqlite3 *db) {
-  return sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)0);
+static inline int nassync_sqlite3_defensive(sqlite3 *db, int on) {
+  return sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, on, (int *)0);
+}
+static inline int nassync_sqlite3_is_defensive(sqlite3 *db, int *is) {
+  return sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, -1, is);
 }
 /* SQLITE_TRANSIENT is a cast of -1 to a function pointer, which Swift does not import. */
 static inline int nassync_sqlite3_bind_text(sqlite3_stmt *s, int i, const char *p, int n) {

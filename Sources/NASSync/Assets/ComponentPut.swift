@@ -137,7 +137,8 @@ struct ComponentPut: Sendable {
       let digest = try await finish(stream, row)
       try await awaitBandwidth(held.count)
       if let early = try await http.write(held, to: upload) { return await ended(http, upload, early) }
-      return (try await http.finish(upload), digest)
+      let answer = try await http.finish(upload)
+      return (answer, digest)
     } catch {
       await http.abandon(upload)
       throw error
