@@ -58,7 +58,7 @@ package final class SmallSHA256 {
 
   /// The first 8 bytes of a buffer's digest, the first of them the highest. Nil when libcrypto refused, as in `SHA256Hasher.finalize`.
   package func prefix(of bytes: UnsafeRawBufferPointer) -> UInt64? {
-    guard EVP_DigestInit_ex(context, SHA256Hasher.algorithm, nil) == 1 else { return nil }
+    guard let context, EVP_DigestInit_ex(context, SHA256Hasher.algorithm, nil) == 1 else { return nil }
     if let base = bytes.baseAddress, bytes.count > 0, EVP_DigestUpdate(context, base, bytes.count) != 1 { return nil }
     return withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { digest in
       var length: UInt32 = 0

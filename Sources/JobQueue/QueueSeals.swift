@@ -107,12 +107,17 @@ package enum QueueSeals {
 extension QueueSchema {
   /// The first table, index or trigger that is not described as this program describes it, in words. A bit that flips in such a description may
   /// name a column that there is not, or switch off a trigger; SQLite believes it.
+  /// - Throws: Also where a newer program has changed the file while this one had it open: what it describes is not damage.
   static func damage(_ connection: Connection) throws(SQLiteError) -> String? {
     let fresh = try Connection(path: ":memory:")
     try QueueSeals.define(on: fresh)
     for migration in migrations.sorted(by: { $0.version < $1.version }) { try Migrator.apply(migration, to: fresh) }
     let found = Set(try descriptions(connection))
-    return try descriptions(fresh).first { !found.contains($0) }.map { "the description of the \($0.type) \($0.name)" }
+    guard let other = try descriptions(fresh).first(where: { !found.contains($0) }) else { return nil }
+    // Asked afterwards: another program may change the file at any moment.
+    let (version, known) = (try connection.first("PRAGMA user_version") { $0.integer(0) } ?? 0, migrations.map(\.version).max() ?? 0)
+    guard version <= known else { throw .newer(found: version, known: known) }
+    return "the description of the \(other.type) \(other.name)"
   }
 
   private struct Description: Hashable {

@@ -247,6 +247,11 @@ package actor SyncQueue {
         hint: "Stop nassync, then `nassync recover`: it keeps the file as a backup, and rebuilds the queue from the runs and the NAS.",
         retry: false)
     }
+    if error.isNewer {
+      return SyncFailure(
+        .misconfigured, "a newer nassync has taken over the queue file \(path) (\(error.message))",
+        hint: "End this program and start the newer one; nothing is lost.")
+    }
     if error.isDiskTrouble {
       return SyncFailure(
         .local, "the queue file \(path) cannot be read or written (\(error.message))",

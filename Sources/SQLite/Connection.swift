@@ -185,23 +185,31 @@ package final class Connection {
     try check(nassync_sqlite3_defensive(handle, 1))
   }
 
-  /// Runs `body` while tables' descriptions can be edited as text, and has them read again afterwards. Within a transaction; nothing outside a migration
-  /// has a reason to.
-  func editingSchema(_ body: () throws(SQLiteError) -> Void) throws(SQLiteError) {
+  /// Edits tables' descriptions as text, within a transaction; nothing outside a migration has a reason to.
+  /// - Parameters:
+  ///   - edit: May change the rows of `sqlite_schema`.
+  ///   - look: Is called with the descriptions as they are then, to see that they can be understood.
+  func editSchema(_ edit: () throws(SQLiteError) -> Void, look: () throws(SQLiteError) -> Void) throws(SQLiteError) {
+    let version = try first("PRAGMA schema_version") { $0.integer(0) } ?? 0
     var isDefensive: Int32 = 0
     try check(nassync_sqlite3_is_defensive(handle, &isDefensive))
     try check(nassync_sqlite3_defensive(handle, 0))
     let edited: Result<Void, SQLiteError>
     do throws(SQLiteError) {
       try execute("PRAGMA writable_schema = ON")
-      edited = .success(try body())
+      try edit()
+      // Forgets what was read of the descriptions, and forbids editing them.
+      try execute("PRAGMA writable_schema = RESET")
+      try look()
+      // Other connections read them again. Last, because what has been read under this number before would not be dropped where the transaction is rolled back,
+      // and pass for the descriptions of whoever uses the number next.
+      try execute("PRAGMA schema_version = \(version + 1)")
+      edited = .success(())
     } catch { edited = .failure(error) }
-    // Forgets what was read of the descriptions, and forbids editing them.
-    let ended: Result<Void, SQLiteError>
-    do throws(SQLiteError) { ended = .success(try execute("PRAGMA writable_schema = RESET")) } catch { ended = .failure(error) }
-    try check(nassync_sqlite3_defensive(handle, isDefensive))
+    if case .failure = edited { try? execute("PRAGMA writable_schema = RESET") }  // what went wrong before is what is told
+    let isClosed = nassync_sqlite3_defensive(handle, isDefensive)
     try edited.get()
-    try ended.get()
+    try check(isClosed)
   }
 
   /// Moves what the write-ahead log holds into the file, without waiting for readers.

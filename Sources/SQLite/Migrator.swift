@@ -104,20 +104,20 @@ package enum Migrator {
   /// Changes").
   private static func reword(_ connection: Connection, _ rewordings: [Migration.Rewording]) throws(SQLiteError) {
     guard !rewordings.isEmpty else { return }
-    let version = try connection.first("PRAGMA schema_version") { $0.integer(0) } ?? 0
-    try connection.editingSchema { () throws(SQLiteError) in
-      for rewording in rewordings {
-        let count = try connection.run(
-          """
-          UPDATE sqlite_schema SET sql = replace(sql, ?2, ?3)
-          WHERE type = 'table' AND name = ?1 AND length(sql) - length(replace(sql, ?2, '')) = length(?2)
-          """, [.text(rewording.table), .text(rewording.former), .text(rewording.new)])
-        guard count == 1 else { throw .corrupt("the description of the table \(rewording.table) is not what was written") }
-      }
-      // Other connections read the descriptions again.
-      try connection.execute("PRAGMA schema_version = \(version + 1)")
-    }
-    // Read here, where it can be undone still: what cannot be understood is no table.
-    for table in Set(rewordings.map(\.table)) { _ = try connection.first("SELECT 1 FROM \(table) LIMIT 1") { $0.integer(0) } }
+    try connection.editSchema(
+      { () throws(SQLiteError) in
+        for rewording in rewordings {
+          let count = try connection.run(
+            """
+            UPDATE sqlite_schema SET sql = replace(sql, ?2, ?3)
+            WHERE type = 'table' AND name = ?1 AND length(sql) - length(replace(sql, ?2, '')) = length(?2)
+            """, [.text(rewording.table), .text(rewording.former), .text(rewording.new)])
+          guard count == 1 else { throw .corrupt("the description of the table \(rewording.table) is not what was written") }
+        }
+      },
+      look: { () throws(SQLiteError) in
+        // What cannot be understood is no table.
+        for table in Set(rewordings.map(\.table)) { _ = try connection.first("SELECT 1 FROM \(table) LIMIT 1") { $0.integer(0) } }
+      })
   }
 }

@@ -28,10 +28,17 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
   package var isTrigger: Bool { code == SQLITE_CONSTRAINT | 7 << 8 }
   /// The statement was not understood: no such column, a trigger that makes no sense.
   package var isRefusedStatement: Bool { primary == SQLITE_ERROR }
+  /// The file belongs to a newer version of this program by now.
+  package var isNewer: Bool { primary == SQLITE_SCHEMA }
   package var isInterrupted: Bool { primary == SQLITE_INTERRUPT }
 
   /// A damage that was found by looking, and not by SQLite.
   package static func corrupt(_ message: String) -> SQLiteError { SQLiteError(code: SQLITE_CORRUPT, message: message) }
+
+  /// A newer program has changed the file while this one had it open.
+  package static func newer(found: Int64, known: Int64) -> SQLiteError {
+    SQLiteError(code: SQLITE_SCHEMA, message: "it has schema \(found), this program knows up to \(known)")
+  }
 
   /// What the system said, outside of SQLite.
   package static func system(_ errno: Int32, _ message: String) -> SQLiteError {

@@ -82,7 +82,10 @@ package struct RemoteTree: Sendable {
     do {
       return try await withThrowingTaskGroup(of: (RelativePath?, [RemoteEntry]).self) { group in
         for folder in folders {
-          group.addTask { (folder, try await session.list(folder.map { root.appending($0) } ?? root)) }
+          group.addTask {
+            let entries = try await session.list(folder.map { root.appending($0) } ?? root)
+            return (folder, entries)
+          }
         }
         var all: [(RelativePath?, [RemoteEntry])] = []
         for try await result in group { all.append(result) }

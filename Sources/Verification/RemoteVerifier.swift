@@ -167,7 +167,10 @@ package struct RemoteVerifier: Sendable {
         while index < min(24, paths.count) {
           let path = paths[index]
           index += 1
-          group.addTask { (path, try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)) }
+          group.addTask {
+            let digest = try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)
+            return (path, digest)
+          }
         }
         while let (path, digest) = try await group.next() {
           result[path] = digest
@@ -175,7 +178,10 @@ package struct RemoteVerifier: Sendable {
           if index < paths.count {
             let path = paths[index]
             index += 1
-            group.addTask { (path, try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)) }
+            group.addTask {
+              let digest = try await Self.readBack(path, limit: sizes[path], session: session, pace: pace)
+              return (path, digest)
+            }
           }
         }
         return result

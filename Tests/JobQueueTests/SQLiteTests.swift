@@ -172,6 +172,28 @@ import Testing
     }
   }
 
+  /// What was read of the descriptions in mid of a change that was taken back is forgotten, whatever others do next.
+  @Test func aRewordingThatIsTakenBackLeavesNoMemory() async throws {
+    try await Self.with { connection, folder in
+      let made = Migration(version: 1, sql: "CREATE TABLE a (x CHECK (x IN (1, 2, 3)))")
+      let reworded = Migration(version: 2, rewordings: [.init(table: "a", former: "x IN (1, 2, 3)", new: "x BETWEEN 1 AND 3")])
+      try Migrator.migrate(connection, applicationID: 7, migrations: [made])
+      struct TakenBack: Error {}
+      #expect(throws: TakenBack.self) {
+        try connection.immediately(
+          { () throws(TakenBack) in
+            do throws(SQLiteError) { try Migrator.apply(reworded, to: connection) } catch { return }
+            throw TakenBack()
+          }, mapping: { _ in TakenBack() })
+      }
+      let other = try Connection(path: folder.path + "/a.db")
+      // One change: its number is the one that was taken back.
+      try other.execute("CREATE INDEX a_by_x ON a (x)")
+      try connection.execute("INSERT INTO a VALUES (2)")
+      #expect(try connection.first("PRAGMA integrity_check") { $0.text(0) } == "ok")
+    }
+  }
+
   /// Many times: a look in mid of another's making once saw tables in a file of nobody's.
   @Test func twoProcessesAtOnceMigrateOnce() async throws {
     for _ in 0..<40 { try await migrateAtOnce() }

@@ -184,4 +184,19 @@ import Testing
       await queue.close()
     }
   }
+
+  /// A program that has had the file open since before a newer one came does not call it damaged.
+  @Test func whatANewerProgramMadeOfTheFileIsNoDamage() async throws {
+    try await QueueFixture.with { fixture in
+      try await fixture.register("/lab/r")
+      let newer = try fixture.foreign()
+      try newer.execute("DROP INDEX job_kept")
+      await #expect { try await fixture.queue.checkForDamage() } throws: { ($0 as? SyncFailure)?.message.contains("damaged") == true }
+      try newer.execute("PRAGMA user_version = 8")
+      await #expect { try await fixture.queue.checkForDamage() } throws: {
+        guard let failure = $0 as? SyncFailure else { return false }
+        return failure.kind == .misconfigured && failure.message.contains("newer nassync") && !failure.message.contains("damaged")
+      }
+    }
+  }
 }
