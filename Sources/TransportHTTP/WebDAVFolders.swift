@@ -174,7 +174,9 @@ extension WebDAVSession {
   /// removes a link itself, and refuses a true folder (409): that one is emptied first, so that nothing is left to be followed. Other servers remove
   /// a folder either way.
   private func removeWhatever(_ path: RemotePath, _ budget: RemovalBudget) async throws(TransportError) {
-    let removed = try await ask("DELETE", path, folder: false, headers: [("Depth", "infinity")], patience: 10)
+    var removed = try await ask("DELETE", path, folder: false, headers: [("Depth", "infinity")], patience: 10)
+    // Apache has been seen to leave a part of a deep tree, without a reason that lasts.
+    if removed.status == 207 { removed = try await ask("DELETE", path, folder: false, headers: [("Depth", "infinity")], patience: 10) }
     guard removed.status == 409 else { return try checkRemoval(removed, path) }
     let entries: [RemoteEntry]
     do throws(TransportError) { entries = try await list(path) } catch {
