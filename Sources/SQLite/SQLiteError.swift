@@ -29,7 +29,10 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The statement was not understood: no such column, a trigger that makes no sense.
   package var isRefusedStatement: Bool { primary == SQLITE_ERROR }
   /// The file belongs to a newer version of this program by now.
-  package var isNewer: Bool { primary == SQLITE_SCHEMA }
+  package var isNewer: Bool { code == Self.newer }
+
+  /// Under SQLite's own code for descriptions that have changed, and none that it gives itself.
+  private static let newer: Int32 = SQLITE_SCHEMA | 1 << 8
   package var isInterrupted: Bool { primary == SQLITE_INTERRUPT }
 
   /// A damage that was found by looking, and not by SQLite.
@@ -37,7 +40,7 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
 
   /// A newer program has changed the file while this one had it open.
   package static func newer(found: Int64, known: Int64) -> SQLiteError {
-    SQLiteError(code: SQLITE_SCHEMA, message: "it has schema \(found), this program knows up to \(known)")
+    SQLiteError(code: newer, message: "it has schema \(found), this program knows up to \(known)")
   }
 
   /// What the system said, outside of SQLite.

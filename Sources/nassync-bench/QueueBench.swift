@@ -173,12 +173,7 @@ enum QueueBench {
       let entries = try QueueData.entries(10)
       try await few.time { _ = try await queue.register(draft, entries: entries) }
     }
-    let entries = try QueueData.entries(100_000)
-    var many = Timings("register a run of 100,000 files", goal: 1000)
-    for number in 0..<5 {
-      let draft = try QueueData.draft("Many_\(number)", instrument: number)
-      try await many.time { _ = try await queue.register(draft, entries: entries) }
-    }
+    let many = try await RegisterBench.time(queue, files: 100_000, rounds: 5)
     var check = Timings("look for damage, as a worker does at its start")
     try await check.time { try await queue.checkForDamage() }
     await queue.close()

@@ -1,8 +1,8 @@
 import Bandwidth
 import Foundation
 
-// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `gate [FILES]`, `walk [FILES]`, `queue [JOBS]`, `register [FILES]`. And a link of a given length and width for
-// `scripts/measure`: `nassync-bench relay TARGET-PORT ROUND-TRIP-MS MBIT/S` prints its port and relays until it is ended.
+// Measurements on this machine: `nassync-bench bandwidth [SECONDS]`, `gate [FILES]`, `walk [FILES]`, `queue [JOBS]`, `register [FILES]`.
+// And a link of a given length and width for `scripts/measure`: `nassync-bench relay TARGET-PORT ROUND-TRIP-MS MBIT/S` prints its port and relays until it is ended.
 
 func bandwidth(seconds: Double) async throws {
   print("limit Mbit/s   streams   achieved Mbit/s    error %")
